@@ -1,0 +1,57 @@
+# Every command a contributor needs. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export CLUSTER ?= auto
+
+.PHONY: help setup demo cluster down lint format unit apiserver e2e test lock clean
+
+help: ## List the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@echo "Installing the Python packages into $(VENV) (about a minute, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(VENV)/.installed ## Install the Python packages into .venv
+
+demo: setup ## Start everything and bring one tunnel up, end to end
+	@$(BIN)/python -m tunnel_dev demo
+
+cluster: setup ## Start the development cluster alone
+	@$(BIN)/python -m tunnel_dev cluster
+
+down: setup ## Stop and remove everything that demo, cluster or test started
+	@$(BIN)/python -m tunnel_dev down
+
+lint: setup ## Formatter, linter, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## Rewrite the code as the formatter and the linter want it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+unit: setup ## The tests that need nothing but Python
+	@$(BIN)/python -m pytest -m "not apiserver and not e2e"
+
+apiserver: setup ## The operator against a real API server
+	@$(BIN)/python -m pytest -m apiserver
+
+e2e: cluster ## Real node, real Pods, real Ingress
+	@$(BIN)/python -m pytest -m e2e
+
+test: cluster ## All tests, set-up included
+	@$(BIN)/python -m pytest
+
+lock: setup ## Write the hash-locked requirements files again
+	@./requirements/lock.sh
+
+clean: ## Remove what is made inside the tree, but for a running cluster's state
+	@rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -1,0 +1,1 @@
+"""A simulated Azure: what this project uses of Relay, ARM, IoT Hub and Entra ID."""

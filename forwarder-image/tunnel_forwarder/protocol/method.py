@@ -1,0 +1,206 @@
+"""What the operator and a device say to each other in a direct method, version 1.
+
+The operator sends an OpenRequest or a CloseRequest; the device answers an open with an OpenAnswer. A
+device that was made for the Azure sample ignores the payload and answers what it likes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from .errors import ProtocolError
+from .secret import Secret
+from .urls import RelayEndpoint
+
+T = TypeVar("T")
+
+VERSION = 1
+MAX_FORWARDS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One port name and the target that the device is asked to connect it to."""
+
+    port_name: str
+    host: str
+    port: int
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """Asks the device to listen on a hybrid connection until `expires_at`."""
+
+    tunnel: str
+    uid: str
+    correlation_id: str
+    endpoint: RelayEndpoint
+    hybrid_connection: str
+    listen_token: Secret
+    forwards: tuple[Forward, ...]
+    expires_at: datetime
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the JSON object; it holds the token, so it is for the device alone."""
+        return {
+            "version": VERSION,
+            "tunnel": self.tunnel,
+            "uid": self.uid,
+            "correlationId": self.correlation_id,
+            "relay": {
+                "endpoint": str(self.endpoint),
+                "hybridConnection": self.hybrid_connection,
+                "listenToken": self.listen_token.reveal(),
+            },
+            "forwards": [
+                {"portName": f.port_name, "host": f.host, "port": f.port, "protocol": f.protocol}
+                for f in self.forwards
+            ],
+            "expiresAt": format_time(self.expires_at),
+        }
+
+    @classmethod
+    def from_payload(cls, payload: object) -> "OpenRequest":
+        """Read the JSON object. Raises ProtocolError with a sentence for the operator's log."""
+        body = _versioned(payload)
+        relay = _field(body, "relay", dict)
+        forwards = _field(body, "forwards", list)
+        if not 0 < len(forwards) <= MAX_FORWARDS:
+            raise ProtocolError(f"'forwards' holds 1 to {MAX_FORWARDS} entries.")
+        return cls(
+            tunnel=_field(body, "tunnel", str),
+            uid=_field(body, "uid", str),
+            correlation_id=_field(body, "correlationId", str),
+            endpoint=RelayEndpoint.parse(_field(relay, "endpoint", str)),
+            hybrid_connection=_field(relay, "hybridConnection", str),
+            listen_token=Secret(_field(relay, "listenToken", str)),
+            forwards=tuple(_forward(entry) for entry in forwards),
+            expires_at=parse_time(_field(body, "expiresAt", str)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequest:
+    """Asks the device to stop listening for a tunnel; done already counts as done."""
+
+    tunnel: str
+    uid: str
+    correlation_id: str
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "version": VERSION,
+            "tunnel": self.tunnel,
+            "uid": self.uid,
+            "correlationId": self.correlation_id,
+        }
+
+    @classmethod
+    def from_payload(cls, payload: object) -> "CloseRequest":
+        """Read the JSON object. Raises ProtocolError with a sentence for the operator's log."""
+        body = _versioned(payload)
+        return cls(
+            tunnel=_field(body, "tunnel", str),
+            uid=_field(body, "uid", str),
+            correlation_id=_field(body, "correlationId", str),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardAnswer:
+    """What the device says of one forward: whether it may be opened, and whether something answers there."""
+
+    port_name: str
+    allowed: bool
+    reachable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAnswer:
+    """The device's answer to an open."""
+
+    agent: str
+    listening: bool
+    forwards: tuple[ForwardAnswer, ...] = ()
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "version": VERSION,
+            "agent": self.agent,
+            "listening": self.listening,
+            "forwards": [
+                {"portName": f.port_name, "allowed": f.allowed}
+                | ({} if f.reachable is None else {"reachable": f.reachable})
+                for f in self.forwards
+            ],
+        }
+
+    @classmethod
+    def from_payload(cls, payload: object) -> "OpenAnswer":
+        """Read the JSON object. Raises ProtocolError when the device does not speak version 1."""
+        body = _versioned(payload)
+        return cls(
+            agent=_field(body, "agent", str),
+            listening=_field(body, "listening", bool),
+            forwards=tuple(_forward_answer(entry) for entry in body.get("forwards") or ()),
+        )
+
+
+def format_time(moment: datetime) -> str:
+    """Return an RFC 3339 time in UTC, to the second, as Kubernetes writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Read an RFC 3339 time. Raises ProtocolError when it is none, or has no zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ProtocolError(f"{text!r} is not a time such as 2026-01-31T10:00:00Z.") from None
+    if moment.tzinfo is None:
+        raise ProtocolError(f"The time {text!r} has no zone.")
+    return moment.astimezone(UTC)
+
+
+def _versioned(payload: object) -> Mapping[str, Any]:
+    if not isinstance(payload, dict):
+        raise ProtocolError("The payload is not a JSON object.")
+    if payload.get("version") != VERSION:
+        raise ProtocolError(f"The payload's version is not {VERSION}.")
+    return payload
+
+
+def _field(body: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = body.get(name)
+    if not isinstance(value, kind) or value == "":
+        raise ProtocolError(f"The payload lacks {name!r}, or it is not of type {kind.__name__}.")
+    return value
+
+
+def _forward(entry: object) -> Forward:
+    if not isinstance(entry, dict):
+        raise ProtocolError("An entry of 'forwards' is not an object.")
+    port = _field(entry, "port", int)
+    if not 0 < port <= 65535:  # noqa: PLR2004 - a TCP port
+        raise ProtocolError(f"The port {port} is not between 1 and 65535.")
+    return Forward(
+        port_name=_field(entry, "portName", str),
+        host=_field(entry, "host", str),
+        port=port,
+        protocol=_field(entry, "protocol", str),
+    )
+
+
+def _forward_answer(entry: object) -> ForwardAnswer:
+    if not isinstance(entry, dict):
+        raise ProtocolError("An entry of 'forwards' is not an object.")
+    reachable = entry.get("reachable")
+    return ForwardAnswer(
+        port_name=_field(entry, "portName", str),
+        allowed=_field(entry, "allowed", bool),
+        reachable=reachable if isinstance(reachable, bool) else None,
+    )

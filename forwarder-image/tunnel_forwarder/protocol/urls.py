@@ -1,0 +1,67 @@
+"""The addresses of a hybrid connection (documentation "Azure Relay Hybrid Connections protocol")."""
+
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode, urlsplit
+
+from .errors import ProtocolError
+
+TOKEN_HEADER = "ServiceBusAuthorization"  # noqa: S105 - the name of a header
+"""Carries the token of a listener or sender. Preferred to the query, which ends up in access logs."""
+
+RENDEZVOUS_SECONDS = 30
+"""How long an accept address is good for, at most (same document)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayEndpoint:
+    """Where a relay namespace answers: `sb://host[:port]/` in Azure's own spelling."""
+
+    host: str
+    port: int = 443
+
+    @classmethod
+    def parse(cls, text: str) -> "RelayEndpoint":
+        """Read `sb://host[:port]/`. Raises ProtocolError for anything else."""
+        try:
+            parts = urlsplit(text)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if host is None or parts.scheme != "sb" or parts.path not in ("", "/"):
+            raise ProtocolError(
+                f"The relay endpoint {text!r} is not of the form sb://NAMESPACE.servicebus.windows.net/."
+            )
+        return cls(host, port or 443)
+
+    @property
+    def authority(self) -> str:
+        """The host with its port, unless that is the usual one, for URLs and the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == 443 else f"{host}:{self.port}"  # noqa: PLR2004 - https
+
+    def __str__(self) -> str:
+        return f"sb://{self.authority}/"
+
+
+def listen_url(endpoint: RelayEndpoint, path: str, *, tracking_id: str) -> str:
+    """Return the address of a listener's control channel."""
+    return _url(endpoint, path, "listen", tracking_id)
+
+
+def connect_url(endpoint: RelayEndpoint, path: str, *, tracking_id: str) -> str:
+    """Return the address at which a sender asks for a rendezvous with a listener."""
+    return _url(endpoint, path, "connect", tracking_id)
+
+
+def reject_url(address: str, *, status: int, description: str) -> str:
+    """Return the address by which a listener refuses the sender of an accept message.
+
+    Opening it fails with 410 by design: that is the acknowledgement.
+    """
+    query = urlencode({"sb-hc-statusCode": status, "sb-hc-statusDescription": description})
+    return f"{address}&{query}"
+
+
+def _url(endpoint: RelayEndpoint, path: str, action: str, tracking_id: str) -> str:
+    query = urlencode({"sb-hc-action": action, "sb-hc-id": tracking_id})
+    return f"wss://{endpoint.authority}/$hc/{quote(path, safe='/')}?{query}"

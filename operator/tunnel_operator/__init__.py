@@ -1,0 +1,1 @@
+"""Manages tunnels to edge devices, declared as Kubernetes resources."""
