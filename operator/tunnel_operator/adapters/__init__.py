@@ -1,0 +1,1 @@
+"""The ways to Kubernetes and Azure: thin, one for each, with errors classified where they are caught."""

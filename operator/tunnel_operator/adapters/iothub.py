@@ -1,0 +1,177 @@
+"""Direct methods of IoT Hub, over azure-iot-hub.
+
+The SDK blocks, so calls run in threads, a bounded number of them. Each call has a client of its own: the
+SDK does not say that one may be shared by threads, and a connection string may have been rotated.
+"""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.iot.hub import IoTHubRegistryManager
+from azure.iot.hub.models import CloudToDeviceMethod, CloudToDeviceMethodResult
+from msrest.exceptions import ClientException, HttpOperationError
+
+from tunnel_forwarder.protocol.errors import ProtocolError
+from tunnel_forwarder.protocol.method import CloseRequest, OpenAnswer, OpenRequest
+
+from ..api.reasons import Reason
+from ..api.tunnel import Device
+from ..api.tunnel_class import IoTHub, TunnelClassSpec
+from ..errors import Retryable, Terminal, TunnelError
+from .azure_errors import classify_hub, hub_error_code
+from .relay import CallObserver
+
+MAX_CALLS = 16
+SLACK_SECONDS = 10
+"""How much longer than the device the hub itself may take."""
+
+
+class SecretReader(Protocol):
+    """Reads one value of a Secret."""
+
+    async def secret_value(self, namespace: str, name: str, key: str) -> bytes | None:
+        """Return the value in base64; None when it is not there."""
+
+
+class HubDevices:
+    """Opens and closes devices. Provides runtime.ports.Devices."""
+
+    def __init__(
+        self,
+        credential: TokenCredential,
+        secrets: SecretReader,
+        namespace: str,
+        observe: CallObserver,
+    ) -> None:
+        self._credential = credential
+        self._secrets = secrets
+        self._namespace = namespace
+        self._observe = observe
+        self._threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="iothub")
+
+    def close_threads(self) -> None:
+        """Wait for no call that is under way; each has a deadline."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def open(
+        self, klass: TunnelClassSpec, device: Device, request: OpenRequest
+    ) -> OpenAnswer | None:
+        """Ask a device to listen. None: it agreed, and does not speak our version of the answer."""
+        hub = klass.iot_hub
+        result = await self._invoke(hub, hub.open_method, device, request.to_payload())
+        answer = _read_answer(result.payload)
+        if result.status != HTTPStatus.OK:
+            raise _refusal(device, int(result.status), answer)
+        if answer is not None and not answer.listening:
+            raise Retryable(Reason.DEVICE_FAILED, f"Device {str(device)!r} could not listen.")
+        return answer
+
+    async def close(self, klass: TunnelClassSpec, device: Device, request: CloseRequest) -> None:
+        """Ask a device to listen no longer; it having stopped already counts as done."""
+        hub = klass.iot_hub
+        result = await self._invoke(hub, hub.close_method, device, request.to_payload())
+        if result.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND):
+            raise _refusal(device, int(result.status), None)
+
+    async def _invoke(
+        self, hub: IoTHub, name: str, device: Device, payload: dict[str, Any]
+    ) -> CloudToDeviceMethodResult:
+        manager = await self._manager(hub)
+        method = CloudToDeviceMethod(
+            method_name=name,
+            payload=payload,
+            response_timeout_in_seconds=hub.response_timeout_seconds,
+            connect_timeout_in_seconds=hub.connect_timeout_seconds,
+        )
+
+        def call() -> CloudToDeviceMethodResult:
+            client = manager()
+            config = client.protocol.config
+            config.connection.timeout = _deadline(hub)
+            # A repeated POST would run the device's method twice.
+            config.retry_policy.retries = 0
+            if device.module is not None:
+                return client.invoke_device_module_method(device.id, device.module, method)
+            return client.invoke_device_method(device.id, method)
+
+        outcome = "failed"
+        try:
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(_deadline(hub) + SLACK_SECONDS):
+                result = await loop.run_in_executor(self._threads, call)
+            outcome = "ok"
+        except (ClientException, AzureError, TimeoutError) as error:
+            raise _classify(error, device, hub) from error
+        finally:
+            self._observe("iothub", name, outcome)
+        return result
+
+    async def _manager(self, hub: IoTHub) -> Callable[[], IoTHubRegistryManager]:
+        """Return how to make a client; the making asks for a token, and so belongs into the thread."""
+        reference = hub.connection_string_secret_ref
+        if reference is None:
+            return lambda: IoTHubRegistryManager.from_token_credential(
+                hub.host_name, self._credential
+            )
+        value = await self._secrets.secret_value(self._namespace, reference.name, reference.key)
+        if value is None:
+            raise Terminal(
+                Reason.NOT_FOUND,
+                f"Secret {reference.name!r} with the key {reference.key!r} is not in the operator's "
+                f"namespace {self._namespace!r}.",
+            )
+        text = base64.b64decode(value).decode().strip()
+        return lambda: IoTHubRegistryManager.from_connection_string(text)
+
+
+def _deadline(hub: IoTHub) -> int:
+    return hub.response_timeout_seconds + hub.connect_timeout_seconds + SLACK_SECONDS
+
+
+def _read_answer(payload: object) -> OpenAnswer | None:
+    try:
+        return OpenAnswer.from_payload(payload)
+    except ProtocolError:
+        # Not an error: a device made for the Azure sample answers in its own way.
+        return None
+
+
+def _refusal(device: Device, status: int, answer: OpenAnswer | None) -> TunnelError:
+    if answer is not None and status == HTTPStatus.FORBIDDEN:
+        refused = ", ".join(f.port_name for f in answer.forwards if not f.allowed)
+        return Terminal(
+            Reason.DEVICE_REFUSED,
+            f"Device {str(device)!r} does not allow: {refused}. Its own list of targets decides.",
+        )
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Retryable(Reason.DEVICE_FAILED, f"Device {str(device)!r} answered {status}.")
+    return Terminal(Reason.DEVICE_REFUSED, f"Device {str(device)!r} answered {status}.")
+
+
+def _classify(error: Exception, device: Device, hub: IoTHub) -> TunnelError:
+    match error:
+        case HttpOperationError(response=response) if response is not None:
+            code = hub_error_code(response.status_code, response.headers, response.text)
+            text = response.headers.get("Retry-After", "")
+            return classify_hub(
+                code,
+                str(device),
+                waited_seconds=hub.response_timeout_seconds,
+                retry_after=timedelta(seconds=int(text)) if text.isdecimal() else None,
+            )
+        case ClientAuthenticationError():
+            return Terminal(
+                Reason.UNAUTHORIZED,
+                "Entra ID gave the operator no token for IoT Hub: check its workload identity.",
+            )
+        case _:
+            return Retryable(
+                Reason.UNAVAILABLE, f"IoT Hub can not be reached: {type(error).__name__}."
+            )

@@ -1,0 +1,142 @@
+"""kopf's part: it watches, keeps the cache filled, and says which Tunnel to look at. It decides nothing.
+
+Only indices and event handlers are used. Change handlers lose edits that are made while they run, timers
+and daemons race them, and both keep state on the object.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import kopf
+
+from ..api.base import GROUP, VERSION
+from ..api.keys import Key
+from ..api.tunnel_class import TunnelClass
+from ..core.names import MANAGED_BY_SELECTOR
+
+Add = Callable[[Key], None]
+
+
+class Cache(Protocol):
+    """Keeps what the watches bring."""
+
+    def put_child(self, body: Mapping[str, Any]) -> Key | None:
+        """Take a child's newest state; return its tunnel's key."""
+
+    def drop_child(self, body: Mapping[str, Any]) -> Key | None:
+        """Forget a child that is gone; return its tunnel's key."""
+
+    def put_class(self, klass: TunnelClass) -> None:
+        """Take a class's newest state."""
+
+    def drop_class(self, name: str) -> None:
+        """Forget a class that is gone."""
+
+    def put_tunnel(self, key: Key, class_name: str | None) -> None:
+        """Note that a tunnel is there."""
+
+    def drop_tunnel(self, key: Key) -> None:
+        """Forget a tunnel that is gone."""
+
+    def tunnels_of(self, class_name: str) -> Iterable[Key]:
+        """Return the tunnels that a class may be the class of."""
+
+
+CHILDREN = (
+    ("", "v1", "secrets"),
+    ("", "v1", "pods"),
+    ("", "v1", "services"),
+    ("networking.k8s.io", "v1", "ingresses"),
+)
+
+
+def operator_settings() -> kopf.OperatorSettings:
+    """Return kopf's settings: watching only, no peering, no events and nothing written on objects."""
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 60
+    # Never written by the handlers below; it would name the culprit if one of another kind were added.
+    settings.persistence.finalizer = f"{GROUP}/kopf-unused"
+    for _, _, plural in CHILDREN:
+        settings.watching.label_selectors[plural] = MANAGED_BY_SELECTOR
+    return settings
+
+
+def build_registry(
+    cache: Cache, add: Add, login: Callable[[], kopf.ConnectionInfo], on_startup: Callable[[], None]
+) -> kopf.OperatorRegistry:
+    """Return the handlers.
+
+    The cache is filled by index functions because kopf calls no event handler before all indices have
+    been filled from the first listing: no Tunnel is looked at before its children are known.
+    """
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    def started(**_: Any) -> None:
+        on_startup()
+
+    @kopf.on.login(registry=registry)
+    def logged_in(**_: Any) -> kopf.ConnectionInfo:
+        return login()
+
+    _register_tunnels(registry, cache, add)
+    _register_classes(registry, cache, add)
+    for group, version, plural in CHILDREN:
+        _register_children(registry, (group, version, plural), cache, add)
+    return registry
+
+
+def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
+    where = (GROUP, VERSION, "tunnels")
+
+    @kopf.index(*where, id="tunnels", registry=registry)
+    def remember(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
+        cache.put_tunnel(Key(namespace or "", name), body["spec"].get("tunnelClassName"))
+
+    @kopf.on.event(*where, registry=registry)
+    def changed(namespace: str | None, name: str, event: kopf.RawEvent, **_: Any) -> None:
+        key = Key(namespace or "", name)
+        if event["type"] == "DELETED":
+            cache.drop_tunnel(key)
+        add(key)
+
+
+def _register_classes(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
+    where = (GROUP, VERSION, "tunnelclasses")
+
+    @kopf.index(*where, id="classes", registry=registry)
+    def remember(body: kopf.Body, **_: Any) -> None:
+        cache.put_class(TunnelClass.from_dict(body))
+
+    @kopf.on.event(*where, registry=registry)
+    def changed(name: str, event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] == "DELETED":
+            cache.drop_class(name)
+        for key in list(cache.tunnels_of(name)):
+            add(key)
+
+
+def _register_children(
+    registry: kopf.OperatorRegistry, where: tuple[str, str, str], cache: Cache, add: Add
+) -> None:
+    group, version, plural = where
+
+    @kopf.index(group, version, plural, id=plural, registry=registry)
+    def remember(body: kopf.Body, **_: Any) -> None:
+        cache.put_child(_plain(body))
+
+    @kopf.on.event(group, version, plural, registry=registry)
+    def changed(body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
+        is_gone = event["type"] == "DELETED"
+        key = cache.drop_child(_plain(body)) if is_gone else cache.put_child(_plain(body))
+        if key is not None:
+            add(key)
+
+
+def _plain(body: kopf.Body) -> dict[str, Any]:
+    """Return the object itself; kopf's body is a view that may change under us."""
+    return dict(body)

@@ -1,0 +1,162 @@
+"""The Tunnel resource. Field for field the CRD in crds/tunnels.yaml; a test holds the two together."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Literal
+
+from .base import Duration, Model, ObjectMeta, Time
+from .conditions import Condition
+from .reasons import Reason
+
+PLURAL = "tunnels"
+KIND = "Tunnel"
+FINALIZER = "tunnels.dev/cleanup"
+
+
+class Protocol(StrEnum):
+    """What is spoken on a port. The tunnel carries TCP whatever it is."""
+
+    HTTP = "HTTP"
+    HTTPS = "HTTPS"
+    TCP = "TCP"
+
+
+class Device(Model):
+    """The device at the far end, or one of its modules."""
+
+    id: str
+    module: str | None = None
+
+    def __str__(self) -> str:
+        return self.id if self.module is None else f"{self.id}/{self.module}"
+
+
+class Port(Model):
+    """One port of the device."""
+
+    name: str
+    port: int
+    target: str | None = None
+    protocol: Protocol = Protocol.TCP
+
+    def target_address(self) -> tuple[str, int]:
+        """Return the host and port that the device connects to."""
+        host, _, port = (self.target or f"localhost:{self.port}").rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class ServiceExposure(Model):
+    """The Service."""
+
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    annotations: Mapping[str, str] = {}
+
+
+class IngressExposure(Model):
+    """The Ingress, for one HTTP port."""
+
+    host: str | None = None
+    port_name: str | None = None
+    tls_secret_name: str | None = None
+
+
+class Expose(Model):
+    """How the tunnel is reached."""
+
+    service: ServiceExposure = ServiceExposure()
+    ingress: IngressExposure | None = None
+
+
+class TunnelSpec(Model):
+    """What is wanted."""
+
+    tunnel_class_name: str | None = None
+    device: Device
+    reason: str | None = None
+    ports: tuple[Port, ...]
+    expose: Expose = Expose()
+    ttl: Duration | None = None
+    idle_timeout: Duration | None = None
+    suspend: bool = False
+    renewals: int = 0
+
+
+class Endpoint(Model):
+    """Where one port is reached inside the cluster."""
+
+    name: str
+    address: str
+
+
+class HybridConnectionStatus(Model):
+    """The rendezvous in Azure Relay."""
+
+    name: str
+
+
+class DeviceStatus(Model):
+    """What the device last agreed to."""
+
+    agent: str | None = None
+    revision: str
+
+
+class SessionStatus(Model):
+    """How the last session ended; it is not opened again for the same generation of the spec."""
+
+    generation: int
+    ended_at: Time
+    reason: Literal[Reason.EXPIRED, Reason.IDLE, Reason.SUSPENDED]
+    connections: int | None = None
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+    last_activity: Time | None = None
+
+
+class TunnelStatus(Model):
+    """What is seen. `opened_at`, `session` and `device` are records: nothing else remembers them."""
+
+    observed_generation: int | None = None
+    url: str | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    hybrid_connection: HybridConnectionStatus | None = None
+    device: DeviceStatus | None = None
+    opened_at: Time | None = None
+    expires_at: Time | None = None
+    session: SessionStatus | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    def condition(self, kind: str) -> Condition | None:
+        """Return the condition of a type, if it is there."""
+        return next((c for c in self.conditions if c.type == kind), None)
+
+
+class Tunnel(Model):
+    """One on-demand way to one device's ports, with a lifetime."""
+
+    metadata: ObjectMeta
+    spec: TunnelSpec
+    status: TunnelStatus = TunnelStatus()
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> "Tunnel":
+        """Read the API's JSON form."""
+        return cls.model_validate(body)
+
+    @property
+    def is_deleting(self) -> bool:
+        """Whether someone has deleted it."""
+        return self.metadata.deletion_timestamp is not None
+
+    @property
+    def has_finalizer(self) -> bool:
+        """Whether something may exist in Azure or on the device. Without it, nothing does."""
+        return FINALIZER in self.metadata.finalizers
+
+    def __str__(self) -> str:
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+
+NEVER = timedelta(0)
+"""An idle timeout of zero switches it off."""

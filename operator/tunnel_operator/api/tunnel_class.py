@@ -1,0 +1,120 @@
+"""The TunnelClass resource. Field for field the CRD in crds/tunnelclasses.yaml."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+
+from .base import Duration, Model, ObjectMeta
+
+PLURAL = "tunnelclasses"
+KIND = "TunnelClass"
+DEFAULT_ANNOTATION = "tunnelclass.tunnels.dev/is-default-class"
+DEFAULT_CONTROLLER = "tunnels.dev/operator"
+
+
+class Relay(Model):
+    """The Azure Relay namespace."""
+
+    subscription_id: str
+    resource_group: str
+    namespace: str
+    endpoint: str | None = None
+    resource_manager_endpoint: str = "https://management.azure.com"
+    resource_manager_audience: str = "https://management.azure.com/.default"
+    ca_bundle: str | None = None
+
+    @property
+    def endpoint_or_default(self) -> str:
+        """Where the namespace answers: in the public cloud unless said otherwise."""
+        return self.endpoint or f"sb://{self.namespace}.servicebus.windows.net/"
+
+    def ca_pem(self) -> str | None:
+        """Return the extra authorities in PEM. Raises ValueError when they are not base64 text."""
+        if self.ca_bundle is None:
+            return None
+        try:
+            return base64.b64decode(self.ca_bundle, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            raise ValueError("spec.relay.caBundle is not PEM text in base64.") from None
+
+
+class SecretKeyRef(Model):
+    """A key of a Secret in the operator's own namespace."""
+
+    name: str
+    key: str = "connectionString"
+
+
+class IoTHub(Model):
+    """The IoT Hub that the devices are registered with."""
+
+    host_name: str
+    connection_string_secret_ref: SecretKeyRef | None = None
+    open_method: str = "CreateConnection"
+    close_method: str = "DeleteConnection"
+    response_timeout_seconds: int = 30
+    connect_timeout_seconds: int = 10
+
+
+class Resources(Model):
+    """The forwarder's requests and limits, as of a container."""
+
+    requests: Mapping[str, str | int] = {"cpu": "10m", "memory": "48Mi"}
+    limits: Mapping[str, str | int] = {"memory": "128Mi"}
+
+
+class Forwarder(Model):
+    """The Pods that carry the tunnels."""
+
+    image: str | None = None
+    image_pull_policy: str = "IfNotPresent"
+    warm_connections: int = 2
+    resources: Resources = Resources()
+
+
+class Exposure(Model):
+    """How tunnels are reached from outside the cluster."""
+
+    ingress_class_name: str | None = None
+    domain: str | None = None
+    ingress_annotations: Mapping[str, str] = {}
+
+
+class Limits(Model):
+    """The lifetimes that Tunnels get."""
+
+    default_ttl: Duration = Field(timedelta(hours=1), alias="defaultTTL")
+    max_ttl: Duration = Field(timedelta(hours=12), alias="maxTTL")
+    idle_timeout: Duration = timedelta(minutes=15)
+
+
+class TunnelClassSpec(Model):
+    """Which services to use, and within which limits."""
+
+    controller_name: str = DEFAULT_CONTROLLER
+    relay: Relay
+    iot_hub: IoTHub
+    forwarder: Forwarder = Forwarder()
+    exposure: Exposure = Exposure()
+    limits: Limits = Limits()
+
+
+class TunnelClass(Model):
+    """What a platform engineer offers to those who write Tunnels."""
+
+    metadata: ObjectMeta
+    spec: TunnelClassSpec
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> "TunnelClass":
+        """Read the API's JSON form."""
+        return cls.model_validate(body)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether Tunnels that name no class are of this one."""
+        return self.metadata.annotations.get(DEFAULT_ANNOTATION) == "true"

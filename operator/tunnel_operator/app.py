@@ -1,0 +1,144 @@
+"""Puts the parts together and runs them; the only module that knows them all."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import kopf
+import structlog
+
+from .adapters.connect import connect
+from .adapters.credentials import make_credentials
+from .adapters.iothub import HubDevices
+from .adapters.kube import KubeCluster
+from .adapters.relay import ArmRelay
+from .adapters.watch import build_registry, operator_settings
+from .api.keys import Key
+from .config import Config
+from .observability import metrics as metrics_module
+from .observability.health import serve_health
+from .observability.metrics import Metrics
+from .runtime.cache import Cache
+from .runtime.memory import Memory
+from .runtime.reconciler import Reconciler, World
+from .runtime.workers import Workers
+from .runtime.workqueue import WorkQueue
+
+DRAIN = timedelta(seconds=20)
+"""How long passes that run may take to end at shutdown; the Pod's grace period is longer."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """Started: the watches run. Stopping: a signal has come, or a part has failed."""
+
+    started: asyncio.Event
+    stopping: asyncio.Event
+
+    def ready(self) -> str | None:
+        """Return why the operator does not work on Tunnels, if it does not."""
+        if self.stopping.is_set():
+            return "stopping"
+        return None if self.started.is_set() else "the watches have not started yet"
+
+
+async def run(config: Config) -> None:
+    """Run the operator until SIGTERM or SIGINT. Raises what kopf's watching ends with, if it fails."""
+    lifecycle = Lifecycle(asyncio.Event(), asyncio.Event())
+    metrics, cache = Metrics(), Cache()
+    async with AsyncExitStack() as stack:
+        connection = await connect()
+        stack.push_async_callback(connection.api.close)
+        credentials = make_credentials()
+        stack.push_async_callback(credentials.close)
+        relay = ArmRelay(credentials.asynchronous, metrics.observe_call)
+        stack.push_async_callback(relay.close)
+        cluster = KubeCluster(connection.api)
+        devices = HubDevices(credentials.blocking, cluster, config.namespace, metrics.observe_call)
+        stack.callback(devices.close_threads)
+        world = World(
+            cluster=cluster,
+            relay=relay,
+            devices=devices,
+            cache=cache,
+            memory=Memory(random.random),
+            clock=_now,
+        )
+        queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later)
+        metrics.queue_depth.set_function(lambda: len(queue))
+        metrics.tunnels.set_function(lambda: len(cache))
+        workers = _workers(config, world, queue, metrics)
+        registry = build_registry(cache, queue.add, connection.login, _on_startup(lifecycle))
+        port = await stack.enter_async_context(
+            serve_health(
+                config.health_port,
+                live=lambda: "a pass is stuck" if workers.is_stuck() else None,
+                ready=lifecycle.ready,
+                metrics=metrics.render,
+                content_type=metrics_module.CONTENT_TYPE,
+            )
+        )
+        log.info("operator.starting", controller=config.controller_name, health_port=port)
+        await _run_until_stopped(config, registry, workers, lifecycle)
+        log.info("operator.stopped")
+
+
+def _workers(config: Config, world: World, queue: WorkQueue[Key], metrics: Metrics) -> Workers:
+    reconciler = Reconciler(
+        world,
+        controller_name=config.controller_name,
+        default_image=config.forwarder_image,
+    )
+    return Workers(
+        queue,
+        reconciler.reconcile,
+        count=config.workers,
+        clock=_now,
+        observe=metrics.observe_pass,
+    )
+
+
+async def _run_until_stopped(
+    config: Config, registry: kopf.OperatorRegistry, workers: Workers, lifecycle: Lifecycle
+) -> None:
+    """Watch and work; at the end drain the workers before kopf, which cancels every task it meets."""
+    stop_kopf = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(workers.run())
+        watching = group.create_task(
+            kopf.operator(
+                registry=registry,
+                settings=operator_settings(),
+                standalone=True,
+                clusterwide=not config.watch_namespaces,
+                namespaces=config.watch_namespaces,
+                stop_flag=stop_kopf,
+            )
+        )
+        stopping = group.create_task(lifecycle.stopping.wait())
+        await asyncio.wait({stopping, watching, working}, return_when=asyncio.FIRST_COMPLETED)
+        lifecycle.stopping.set()
+        await workers.drain(DRAIN)
+        stop_kopf.set()
+
+
+def _on_startup(lifecycle: Lifecycle) -> Callable[[], None]:
+    """Return what runs once kopf is up, and takes the signals back that kopf has taken."""
+
+    def on_startup() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lifecycle.stopping.set)
+        lifecycle.started.set()
+
+    return on_startup
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

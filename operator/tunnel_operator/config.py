@@ -1,0 +1,75 @@
+"""The operator's settings, each an environment variable."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .api.tunnel_class import DEFAULT_CONTROLLER
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class ConfigError(ValueError):
+    """A setting is missing or wrong; the message is for the person who set it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings.
+
+    FORWARDER_IMAGE     the forwarder's image where a TunnelClass names none; required
+    POD_NAMESPACE       the operator's own namespace, where it reads Secrets; that of its Pod when left out
+    WATCH_NAMESPACES    the namespaces whose Tunnels are served, with commas between; all when left out
+    CONTROLLER_NAME     the TunnelClasses that are served, by their spec.controllerName
+    WORKERS             how many Tunnels are worked on at the same time
+    HEALTH_PORT         where /livez, /readyz and /metrics answer
+    LOG_LEVEL           DEBUG, INFO, WARNING or ERROR
+    """
+
+    forwarder_image: str
+    namespace: str
+    watch_namespaces: tuple[str, ...] = ()
+    controller_name: str = DEFAULT_CONTROLLER
+    workers: int = 16
+    health_port: int = 8080
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Config":
+        """Read the environment. Raises ConfigError."""
+        image = environ.get("FORWARDER_IMAGE", "")
+        if not image:
+            raise ConfigError("FORWARDER_IMAGE is not set: name the forwarder's image.")
+        level = environ.get("LOG_LEVEL", "INFO").upper()
+        if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ConfigError(f"LOG_LEVEL is {level!r}: use DEBUG, INFO, WARNING or ERROR.")
+        return cls(
+            forwarder_image=image,
+            namespace=environ.get("POD_NAMESPACE") or _own_namespace(),
+            watch_namespaces=tuple(
+                name.strip()
+                for name in environ.get("WATCH_NAMESPACES", "").split(",")
+                if name.strip()
+            ),
+            controller_name=environ.get("CONTROLLER_NAME") or DEFAULT_CONTROLLER,
+            workers=_number(environ, "WORKERS", 16, lowest=1),
+            health_port=_number(environ, "HEALTH_PORT", 8080, lowest=0),
+            log_level=level,
+        )
+
+
+def _own_namespace() -> str:
+    try:
+        return _NAMESPACE_FILE.read_text().strip()
+    except OSError:
+        raise ConfigError(
+            "POD_NAMESPACE is not set, and this is no Pod that could tell its namespace."
+        ) from None
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, *, lowest: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) < lowest:
+        raise ConfigError(f"{name} is {text!r}: it must be a whole number of at least {lowest}.")
+    return int(text)

@@ -1,0 +1,128 @@
+"""The closed list of what the operator can do. An action says what shall be so, and may be repeated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tunnel_forwarder.protocol.method import Forward
+
+from ..api.tunnel import Device, TunnelStatus
+from .observed import Kind, Step
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    """From here on, something may exist that Kubernetes does not know how to remove."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFinalizer:
+    """Nothing is left outside the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureHybridConnection:
+    """The hybrid connection is there, marked as ours, with these rules (name and right of each)."""
+
+    name: str
+    owner: str
+    tunnel: str
+    rules: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteHybridConnection:
+    """The hybrid connection is gone, and with it every token and every stream."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDevice:
+    """The device listens on the hybrid connection for these forwards until `expires_at`."""
+
+    device: Device
+    hybrid_connection: str
+    forwards: tuple[Forward, ...]
+    expires_at: datetime
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseDevice:
+    """The device listens no longer."""
+
+    device: Device
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyForwarderSecret:
+    """The forwarder's Secret is as `manifest` says, with a Send token added that ends at `expires_at`."""
+
+    manifest: Mapping[str, Any]
+    hybrid_connection: str
+    expires_at: datetime
+    is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyObject:
+    """An object of the cluster is as `manifest` says.
+
+    `is_known`: it was seen and is the tunnel's own. Otherwise its name may be taken by something that
+    is not, which is then left alone.
+    """
+
+    manifest: Mapping[str, Any]
+    is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteObject:
+    """An object of the cluster is gone, if it is still the one with this uid."""
+
+    kind: Kind
+    name: str
+    uid: str
+
+
+Action = (
+    AddFinalizer
+    | RemoveFinalizer
+    | EnsureHybridConnection
+    | DeleteHybridConnection
+    | OpenDevice
+    | CloseDevice
+    | ApplyForwarderSecret
+    | ApplyObject
+    | DeleteObject
+)
+
+Branch = tuple[Action, ...]
+"""Actions in their order; one that fails ends its branch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, what to tell people, and when to look again at the latest.
+
+    Branches do not depend on each other and are carried out side by side.
+    """
+
+    branches: tuple[Branch, ...]
+    status: TunnelStatus
+    recheck_at: datetime | None = None
+
+
+def step_of(action: Action) -> Step:
+    """Return under which heading an action's failures are counted."""
+    match action:
+        case EnsureHybridConnection() | DeleteHybridConnection():
+            return Step.HYBRID_CONNECTION
+        case OpenDevice():
+            return Step.DEVICE
+        case CloseDevice():
+            return Step.CLOSE_DEVICE
+        case _:
+            return Step.CHILDREN

@@ -1,0 +1,72 @@
+"""How a tunnel is taken down: the device is told, and everything that was made is removed."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from ..api.reasons import Reason
+from ..api.tunnel import Tunnel
+from .actions import Branch, CloseDevice, DeleteHybridConnection, DeleteObject, RemoveFinalizer
+from .names import hybrid_connection
+from .observed import HybridConnection, NoHybridConnection, Observed, Step
+
+GIVE_UP_AFTER = timedelta(minutes=10)
+"""How long after the tokens' end a deletion still waits for Azure. They open nothing by then."""
+
+CLOSE_ATTEMPTS = 3
+"""How often a device is asked to close. Deleting the hybrid connection cuts it off in any case."""
+
+
+def close(tunnel: Tunnel, observed: Observed, now: datetime) -> tuple[Branch, ...]:
+    """Return what is left to take down. The finalizer goes last, and what is left over does not hold it."""
+    if is_closed(tunnel, observed) or _has_given_up(tunnel, now):
+        return ((RemoveFinalizer(),),) if tunnel.has_finalizer else ()
+    branches = [tuple(_remote(tunnel, observed, now)), tuple(_children(observed))]
+    return tuple(branch for branch in branches if branch)
+
+
+def is_closed(tunnel: Tunnel, observed: Observed) -> bool:
+    """Tell whether nothing is left in Azure, and all objects of the cluster are on their way out."""
+    return not _is_ours(tunnel, observed) and all(
+        child.is_deleting for child in observed.children.values()
+    )
+
+
+def _is_ours(tunnel: Tunnel, observed: Observed) -> bool:
+    """Tell whether a hybrid connection of this tunnel is, or may be, there."""
+    remote = observed.hybrid_connection
+    if isinstance(remote, HybridConnection):
+        return remote.owner in (None, tunnel.metadata.uid)
+    return remote is NoHybridConnection.UNKNOWN
+
+
+def _has_given_up(tunnel: Tunnel, now: datetime) -> bool:
+    deleted_at = tunnel.metadata.deletion_timestamp
+    if deleted_at is None:
+        return False
+    return now >= max(deleted_at, tunnel.status.expires_at or deleted_at) + GIVE_UP_AFTER
+
+
+def _remote(
+    tunnel: Tunnel, observed: Observed, now: datetime
+) -> Iterator[CloseDevice | DeleteHybridConnection]:
+    remote = observed.hybrid_connection
+    if not isinstance(remote, HybridConnection) or not _is_ours(tunnel, observed):
+        return
+    if remote.listener_count > 0 or observed.answer is not None:
+        failure = observed.failures.get(Step.CLOSE_DEVICE)
+        if failure is None or _is_worth_another_try(failure.reason, failure.attempts):
+            if observed.is_waiting(Step.CLOSE_DEVICE, now):
+                return
+            yield CloseDevice(tunnel.spec.device)
+    if not observed.is_waiting(Step.HYBRID_CONNECTION, now):
+        yield DeleteHybridConnection(hybrid_connection(tunnel))
+
+
+def _is_worth_another_try(reason: Reason, attempts: int) -> bool:
+    return reason in (Reason.THROTTLED, Reason.UNAVAILABLE) and attempts < CLOSE_ATTEMPTS
+
+
+def _children(observed: Observed) -> Iterator[DeleteObject]:
+    for kind, child in observed.children.items():
+        if not child.is_deleting:
+            yield DeleteObject(kind, str(child.body["metadata"]["name"]), child.uid)

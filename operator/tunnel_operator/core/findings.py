@@ -1,0 +1,191 @@
+"""What to say of each hop. Messages hold no counters and no clock: the same state, the same text."""
+
+from datetime import datetime, timedelta
+
+from ..api.base import format_time
+from ..api.conditions import Finding, Truth
+from ..api.reasons import ConditionType, Reason
+from ..api.tunnel import Tunnel
+from .manifests import is_applied, make_ingress, make_service
+from .observed import Child, Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
+from .pods import is_ready, trouble
+from .terms import Refusal, Terms
+
+LISTENER_LAG = timedelta(seconds=30)
+"""How long Azure may take to count a listener that the device says it has opened."""
+
+
+def find_hops(
+    tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
+) -> tuple[Finding, ...]:
+    """Return a finding for each hop of an opening or open tunnel, in the order of the way."""
+    return (
+        Finding(type=ConditionType.ACCEPTED, status="True", reason=Reason.ACCEPTED),
+        _hybrid_connection(tunnel, terms, observed),
+        _device(tunnel, terms, observed, expires_at, now),
+        _forwarder(observed),
+        _exposed(tunnel, terms, observed),
+    )
+
+
+def refused(refusal: Refusal) -> tuple[Finding, ...]:
+    """Return the findings for a tunnel that is not carried out until a person mends it."""
+    return (
+        Finding(
+            type=ConditionType.ACCEPTED,
+            status="False",
+            reason=refusal.reason,
+            message=refusal.message,
+        ),
+        ready("False", refusal.reason, refusal.message),
+        Finding(
+            type=ConditionType.STALLED,
+            status="True",
+            reason=refusal.reason,
+            message=refusal.message,
+        ),
+    )
+
+
+def summarize(
+    hops: tuple[Finding, ...], observed: Observed, expires_at: datetime
+) -> tuple[Finding, ...]:
+    """Return the hops with their sum, and whether it is being worked on or waits for a person."""
+    missing = next((hop for hop in hops if hop.status != "True"), None)
+    if missing is None:
+        return (*hops, ready("True", Reason.OPEN, f"Open until {format_time(expires_at)}."))
+    stuck = next((f for f in observed.failures.values() if f.is_terminal), None)
+    if stuck is not None:
+        return (*hops, ready("False", stuck.reason, stuck.message), _stalled(stuck))
+    summary = ready("False", missing.reason, missing.message)
+    return (*hops, summary, reconciling(missing.reason, missing.message))
+
+
+def ready(status: Truth, reason: Reason, message: str) -> Finding:
+    """Return the sum of all hops."""
+    return Finding(type=ConditionType.READY, status=status, reason=reason, message=message)
+
+
+def reconciling(reason: Reason, message: str) -> Finding:
+    """Say that the operator is at work; left out when it is not."""
+    return Finding(type=ConditionType.RECONCILING, status="True", reason=reason, message=message)
+
+
+def is_device_listening(
+    terms: Terms, observed: Observed, expires_at: datetime, now: datetime
+) -> bool:
+    """Tell whether the device agreed to exactly what is wanted now, and listens as far as can be seen.
+
+    A forwarder that is ready has met the device's listener, whatever Azure's count says.
+    """
+    answer, remote = observed.answer, observed.hybrid_connection
+    if answer is None or answer.status.revision != terms.device_revision(expires_at):
+        return False
+    if is_ready(observed.children.get(Kind.POD)) or remote is NoHybridConnection.UNKNOWN:
+        return True
+    if not isinstance(remote, HybridConnection):
+        return False
+    is_fresh = answer.at is not None and now < answer.at + LISTENER_LAG
+    return remote.listener_count > 0 or is_fresh
+
+
+def _failure(observed: Observed, *steps: Step) -> Failure | None:
+    return next((observed.failures[step] for step in steps if step in observed.failures), None)
+
+
+def _stalled(failure: Failure) -> Finding:
+    return Finding(
+        type=ConditionType.STALLED,
+        status="True",
+        reason=failure.reason,
+        message=failure.message,
+    )
+
+
+def _hybrid_connection(tunnel: Tunnel, terms: Terms, observed: Observed) -> Finding:
+    kind = ConditionType.HYBRID_CONNECTION_READY
+    remote, failure = (
+        observed.hybrid_connection,
+        _failure(observed, Step.HYBRID_CONNECTION, Step.LOOK),
+    )
+    there = Finding(
+        type=kind,
+        status="True",
+        reason=Reason.CREATED,
+        message=f"Hybrid connection {terms.hybrid_connection!r} is there.",
+    )
+    before = tunnel.status.condition(kind)
+    if remote is NoHybridConnection.UNKNOWN and before is not None and before.status == "True":
+        # Azure can not be asked just now, which says nothing against a tunnel that runs.
+        return there
+    if failure is not None:
+        return Finding(type=kind, status="False", reason=failure.reason, message=failure.message)
+    if isinstance(remote, HybridConnection):
+        return there
+    return Finding(
+        type=kind, status="False", reason=Reason.OPENING, message="Making the hybrid connection."
+    )
+
+
+def _device(
+    tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
+) -> Finding:
+    kind, device = ConditionType.DEVICE_LISTENING, tunnel.spec.device
+    failure = observed.failures.get(Step.DEVICE)
+    if failure is not None:
+        return Finding(type=kind, status="False", reason=failure.reason, message=failure.message)
+    if is_device_listening(terms, observed, expires_at, now):
+        message = f"Device {str(device)!r} listens."
+        return Finding(type=kind, status="True", reason=Reason.LISTENING, message=message)
+    message = f"Asking device {str(device)!r} to listen."
+    return Finding(type=kind, status="False", reason=Reason.OPENING, message=message)
+
+
+def _forwarder(observed: Observed) -> Finding:
+    kind, pod = ConditionType.FORWARDER_READY, observed.children.get(Kind.POD)
+    failure = observed.failures.get(Step.CHILDREN)
+    if is_ready(pod):
+        return Finding(
+            type=kind,
+            status="True",
+            reason=Reason.RUNNING,
+            message="The forwarder has met the device's listener.",
+        )
+    if failure is not None:
+        return Finding(type=kind, status="False", reason=failure.reason, message=failure.message)
+    reason, message = (trouble(pod) if pod else None) or (
+        Reason.STARTING,
+        "Waiting for the forwarder to meet the device's listener.",
+    )
+    return Finding(type=kind, status="False", reason=reason, message=message)
+
+
+def _exposed(tunnel: Tunnel, terms: Terms, observed: Observed) -> Finding:
+    kind = ConditionType.EXPOSED
+    failure = observed.failures.get(Step.CHILDREN)
+    service, ingress = (observed.children.get(k) for k in (Kind.SERVICE, Kind.INGRESS))
+    wanted = [("Service", service, tunnel.spec.expose.service.type == "LoadBalancer")]
+    is_there = service is not None and is_applied(make_service(tunnel), service.body)
+    if terms.ingress is not None:
+        wanted.append(("Ingress", ingress, True))
+        intent = make_ingress(tunnel, terms, terms.ingress)
+        is_there = is_there and ingress is not None and is_applied(intent, ingress.body)
+    if not is_there:
+        reason, message = (
+            (failure.reason, failure.message)
+            if failure
+            else (Reason.OPENING, "Making the Service.")
+        )
+        return Finding(type=kind, status="False", reason=reason, message=message)
+    for name, child, needs_address in wanted:
+        if needs_address and child is not None and not _has_address(child):
+            message = f"The {name} has no address yet; its controller has to give it one."
+            return Finding(
+                type=kind, status="False", reason=Reason.WAITING_FOR_ADDRESS, message=message
+            )
+    return Finding(type=kind, status="True", reason=Reason.EXPOSED)
+
+
+def _has_address(child: Child) -> bool:
+    balancer = (child.body.get("status") or {}).get("loadBalancer") or {}
+    return bool(balancer.get("ingress"))

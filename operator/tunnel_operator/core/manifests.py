@@ -1,0 +1,221 @@
+"""The objects of the cluster that a tunnel is made of, as JSON-like data."""
+
+import base64
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tunnel_forwarder.protocol.settings import (
+    CA_FILE,
+    SETTINGS_FILE,
+    TOKEN_FILE,
+    ForwarderSettings,
+    ListenPort,
+)
+
+from ..api.tunnel import Port, Protocol, Tunnel
+from . import names
+from .terms import IngressTerms, Terms
+
+LEASE_ANNOTATION = "tunnels.dev/lease"
+"""A digest of what the forwarder was given: its settings and how long its token lasts."""
+
+REVISION_ANNOTATION = "tunnels.dev/revision"
+"""A digest of the whole intent, so that a field that is wanted no longer is seen to be there still."""
+
+SETTINGS_DIR = "/etc/tunnel"
+HEALTH_PORT = 10000
+FIRST_PORT = 10001
+USER = 65532
+DRAIN_SECONDS = 25
+
+
+def listen_ports(tunnel: Tunnel) -> dict[str, int]:
+    """Return the forwarder's own port for each port name: high ones, which need no privilege."""
+    by_name = sorted(port.name for port in tunnel.spec.ports)
+    return {name: FIRST_PORT + index for index, name in enumerate(by_name)}
+
+
+def make_settings(tunnel: Tunnel, terms: Terms, expires_at: datetime) -> ForwarderSettings:
+    """Return what the forwarder is told."""
+    return ForwarderSettings(
+        tunnel=str(tunnel),
+        correlation_id=names.correlation_id(tunnel),
+        endpoint=terms.endpoint,
+        hybrid_connection=terms.hybrid_connection,
+        ports=tuple(ListenPort(name, port) for name, port in listen_ports(tunnel).items()),
+        expires_at=expires_at,
+        idle_seconds=int(terms.idle_timeout.total_seconds()),
+        warm_connections=terms.klass.forwarder.warm_connections,
+    )
+
+
+def make_secret(tunnel: Tunnel, terms: Terms, expires_at: datetime) -> dict[str, Any]:
+    """Return the forwarder's Secret, but for the token: that needs a key, which decisions do not have."""
+    settings = make_settings(tunnel, terms, expires_at).to_json()
+    files = {SETTINGS_FILE: settings} | ({CA_FILE: terms.ca_pem} if terms.ca_pem else {})
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _metadata(
+            tunnel, names.forwarder(tunnel), {LEASE_ANNOTATION: names.digest(files)}
+        ),
+        "type": "Opaque",
+        "data": {name: _base64(text) for name, text in files.items()},
+    }
+
+
+def with_token(secret: Mapping[str, Any], token: str) -> dict[str, Any]:
+    """Return a forwarder's Secret with its token."""
+    return {**secret, "data": {**secret["data"], TOKEN_FILE: _base64(token)}}
+
+
+def make_pod(tunnel: Tunnel, terms: Terms, lease: str) -> dict[str, Any]:
+    """Return the forwarder's Pod.
+
+    It has no rights in the cluster, no privilege on its node and nothing to write to. It ends with
+    success when it means to, and is started again in its place when it fails.
+    """
+    spec = {
+        "restartPolicy": "OnFailure",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": DRAIN_SECONDS + 5,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(tunnel, terms)],
+        "volumes": [
+            {
+                "name": "tunnel",
+                "secret": {"secretName": names.forwarder(tunnel), "defaultMode": 0o440},
+            }
+        ],
+    }
+    annotations = {LEASE_ANNOTATION: lease, REVISION_ANNOTATION: names.digest(spec)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _metadata(tunnel, names.forwarder(tunnel), annotations),
+        "spec": spec,
+    }
+
+
+def _container(tunnel: Tunnel, terms: Terms) -> dict[str, Any]:
+    forwarder = terms.klass.forwarder
+    ports = [
+        {"name": name, "containerPort": number, "protocol": "TCP"}
+        for name, number in listen_ports(tunnel).items()
+    ]
+
+    def probe(path: str, **timing: int) -> dict[str, Any]:
+        return {"httpGet": {"path": path, "port": HEALTH_PORT}, **timing}
+
+    return {
+        "name": "forwarder",
+        "image": terms.image,
+        "imagePullPolicy": forwarder.image_pull_policy,
+        "args": [
+            *("serve", "--settings-dir", SETTINGS_DIR),
+            *("--health-port", str(HEALTH_PORT), "--drain-seconds", str(DRAIN_SECONDS)),
+        ],
+        "ports": [*ports, {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
+        "readinessProbe": probe("/readyz", periodSeconds=1, timeoutSeconds=2, failureThreshold=2),
+        "livenessProbe": probe("/livez", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
+        "resources": forwarder.resources.to_dict(),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tunnel", "mountPath": SETTINGS_DIR, "readOnly": True}],
+    }
+
+
+def make_service(tunnel: Tunnel) -> dict[str, Any]:
+    """Return the Service, which leads to the forwarder once that has proven the way to the device."""
+    wish = tunnel.spec.expose.service
+    listen = listen_ports(tunnel)
+    spec = {
+        "type": wish.type,
+        "selector": {names.TUNNEL_LABEL: tunnel.metadata.name},
+        "ports": [_service_port(port, listen[port.name]) for port in tunnel.spec.ports],
+    }
+    return _with_revision(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": _metadata(tunnel, names.service(tunnel), dict(wish.annotations)),
+            "spec": spec,
+        }
+    )
+
+
+def _service_port(port: Port, target: int) -> dict[str, Any]:
+    app_protocol = {Protocol.HTTP: "http", Protocol.HTTPS: "https"}.get(port.protocol)
+    return {
+        "name": port.name,
+        "port": port.port,
+        "targetPort": target,
+        "protocol": "TCP",
+    } | ({"appProtocol": app_protocol} if app_protocol else {})
+
+
+def make_ingress(tunnel: Tunnel, terms: Terms, ingress: IngressTerms) -> dict[str, Any]:
+    """Return the Ingress for the tunnel's one HTTP port."""
+    exposure = terms.klass.exposure
+    backend = {"service": {"name": names.service(tunnel), "port": {"name": ingress.port.name}}}
+    path = {"path": "/", "pathType": "Prefix", "backend": backend}
+    spec: dict[str, Any] = {"rules": [{"host": ingress.host, "http": {"paths": [path]}}]}
+    if exposure.ingress_class_name is not None:
+        spec["ingressClassName"] = exposure.ingress_class_name
+    if ingress.tls_secret_name is not None:
+        spec["tls"] = [{"hosts": [ingress.host], "secretName": ingress.tls_secret_name}]
+    annotations = dict(exposure.ingress_annotations)
+    return _with_revision(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": _metadata(tunnel, names.service(tunnel), annotations),
+            "spec": spec,
+        }
+    )
+
+
+def is_applied(intent: object, seen: object) -> bool:
+    """Tell whether all of an intent is there; what the server or others added does not count."""
+    if isinstance(intent, Mapping):
+        return isinstance(seen, Mapping) and all(
+            name in seen and is_applied(value, seen[name]) for name, value in intent.items()
+        )
+    if isinstance(intent, list):
+        return (
+            isinstance(seen, list)
+            and len(intent) == len(seen)
+            and all(is_applied(mine, theirs) for mine, theirs in zip(intent, seen, strict=True))
+        )
+    return intent == seen
+
+
+def _metadata(tunnel: Tunnel, name: str, annotations: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": tunnel.metadata.namespace,
+        "labels": names.labels(tunnel),
+        "annotations": dict(annotations),
+        "ownerReferences": [names.owner_reference(tunnel)],
+    }
+
+
+def _with_revision(manifest: dict[str, Any]) -> dict[str, Any]:
+    metadata = manifest["metadata"]
+    annotations = {**metadata["annotations"], REVISION_ANNOTATION: names.digest(manifest)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

@@ -1,0 +1,75 @@
+"""The names of everything that belongs to a tunnel. The same tunnel always gets the same names."""
+
+import hashlib
+import json
+from typing import Any
+
+from ..api.base import API_VERSION
+from ..api.tunnel import KIND, Tunnel
+
+MANAGER = "tunnel-operator"
+"""The field manager of all that the operator applies, and the value of the managed-by label."""
+
+TUNNEL_LABEL = "tunnels.dev/tunnel"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGER}"
+
+SEND_RULE = "tunnel-send"
+LISTEN_RULE = "tunnel-listen"
+
+
+def hybrid_connection(tunnel: Tunnel) -> str:
+    """Return the name of a tunnel's rendezvous: readable, and new for a Tunnel that is created again.
+
+    Never more than 125 characters of the 260 that Azure Relay allows: 63, 52 and 8, and two dots.
+    """
+    meta = tunnel.metadata
+    return f"{meta.namespace}.{meta.name}.{meta.uid[:8]}"
+
+
+def forwarder(tunnel: Tunnel) -> str:
+    """Return the name of the Pod and of its Secret."""
+    return f"{tunnel.metadata.name}-forwarder"
+
+
+def service(tunnel: Tunnel) -> str:
+    """Return the name of the Service and of the Ingress: the Tunnel's own, as people will type it."""
+    return tunnel.metadata.name
+
+
+def correlation_id(tunnel: Tunnel) -> str:
+    """Return what marks a tunnel's lines in the logs of operator, forwarder and device alike."""
+    return tunnel.metadata.uid
+
+
+def labels(tunnel: Tunnel) -> dict[str, str]:
+    """Return the labels of all children.
+
+    None is copied from the Tunnel, and there is no `app.kubernetes.io/instance`: Argo CD may track its
+    own by that label, and would then prune the children.
+    """
+    return {
+        "app.kubernetes.io/name": "tunnel-forwarder",
+        "app.kubernetes.io/component": "forwarder",
+        "app.kubernetes.io/part-of": "edge-tunnels",
+        MANAGED_BY_LABEL: MANAGER,
+        TUNNEL_LABEL: tunnel.metadata.name,
+    }
+
+
+def owner_reference(tunnel: Tunnel) -> dict[str, Any]:
+    """Return the reference by which Kubernetes collects children when their Tunnel is gone."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": tunnel.metadata.name,
+        "uid": tunnel.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def digest(value: object) -> str:
+    """Return a short digest of JSON-like data, the same for the same data."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,135 @@
+"""Snapshots of the world, as `gather` brings them and `plan` reads them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Any
+
+from ..api.reasons import Reason
+from ..api.tunnel import DeviceStatus, SessionStatus
+
+
+class Kind(StrEnum):
+    """The kinds of objects that a tunnel is made of in the cluster, in the order in which they are made."""
+
+    SECRET = "Secret"  # noqa: S105 - the name of a kind
+    POD = "Pod"
+    SERVICE = "Service"
+    INGRESS = "Ingress"
+
+
+class Step(StrEnum):
+    """What can fail, and is tried again, apart from the others."""
+
+    LOOK = "look"
+    HYBRID_CONNECTION = "hybrid-connection"
+    DEVICE = "device"
+    CHILDREN = "children"
+    CLOSE_DEVICE = "close-device"
+
+
+@dataclass(frozen=True, slots=True)
+class HybridConnection:
+    """What Azure says of the tunnel's rendezvous. `owner` is the uid in the ownership mark, if any."""
+
+    listener_count: int
+    owner: str | None
+    rules: frozenset[str]
+
+
+class NoHybridConnection(Enum):
+    """Why there is no HybridConnection to look at."""
+
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAnswer:
+    """The device's newest agreement, and when this process got it (None: before this process began)."""
+
+    status: DeviceStatus
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The newest of a row of failed attempts at one step. It is not tried again before `retry_at`.
+
+    `is_terminal`: waiting will not help, a person has to change something.
+    """
+
+    reason: Reason
+    message: str
+    attempts: int
+    retry_at: datetime
+    is_terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """An object of the cluster that belongs to the tunnel, in the API's JSON form."""
+
+    body: Mapping[str, Any]
+
+    @property
+    def uid(self) -> str:
+        """Tells this object from an earlier or later one of the same name."""
+        return str(self.body["metadata"]["uid"])
+
+    @property
+    def is_deleting(self) -> bool:
+        """Whether it is on its way out."""
+        return "deletionTimestamp" in self.body["metadata"]
+
+    def annotation(self, name: str) -> str | None:
+        """Return one annotation."""
+        annotations = self.body["metadata"].get("annotations") or {}
+        value = annotations.get(name)
+        return None if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ForwarderEnd:
+    """What a forwarder that has ended left behind. `reason` is its own word: Idle, Expired, Drained, Failed."""
+
+    reason: str
+    message: str = ""
+    connections: int | None = None
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+    last_activity: datetime | None = None
+
+    def session(self, generation: int, ended_at: datetime, reason: Reason) -> SessionStatus:
+        """Return the record of the session that ended with this forwarder."""
+        return SessionStatus.model_validate(
+            {
+                "generation": generation,
+                "ended_at": ended_at,
+                "reason": reason,
+                "connections": self.connections,
+                "bytes_in": self.bytes_in,
+                "bytes_out": self.bytes_out,
+                "last_activity": self.last_activity,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that is seen of one tunnel at one moment, but for the Tunnel itself."""
+
+    hybrid_connection: HybridConnection | NoHybridConnection = NoHybridConnection.ABSENT
+    children: Mapping[Kind, Child] = field(default_factory=dict)
+    answer: DeviceAnswer | None = None
+    failures: Mapping[Step, Failure] = field(default_factory=dict)
+
+    def is_waiting(self, step: Step, now: datetime) -> bool:
+        """Whether the step failed and its time to be tried again has not come."""
+        failure = self.failures.get(step)
+        return failure is not None and now < failure.retry_at
+
+    def retry_times(self) -> Iterator[datetime]:
+        """Yield when each failed step may be tried again."""
+        return (failure.retry_at for failure in self.failures.values())

@@ -1,0 +1,82 @@
+"""What a forwarder's Pod says of itself."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ..api.reasons import Reason
+from .observed import Child, ForwarderEnd
+
+_IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+
+
+def is_ready(pod: Child | None) -> bool:
+    """Tell whether the forwarder has proven the way to the device, and still does."""
+    if pod is None or pod.is_deleting:
+        return False
+    conditions = _status(pod).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def created_at(pod: Child) -> datetime:
+    """Return when the Pod was made."""
+    return datetime.fromisoformat(pod.body["metadata"]["creationTimestamp"])
+
+
+def end_of(pod: Child) -> ForwarderEnd | None:
+    """Return how the forwarder ended, or None while it may still run or be started again."""
+    if _status(pod).get("phase") not in ("Succeeded", "Failed"):
+        return None
+    terminated = (_container(pod).get("state") or {}).get("terminated") or {}
+    fallback = str(
+        _status(pod).get("message") or terminated.get("reason") or "It ended without a word."
+    )
+    return _read_end(terminated.get("message"), fallback)
+
+
+def trouble(pod: Child) -> tuple[Reason, str] | None:
+    """Return what keeps a forwarder from running, when that is known."""
+    waiting = (_container(pod).get("state") or {}).get("waiting") or {}
+    reason = waiting.get("reason")
+    if reason in _IMAGE_TROUBLE:
+        return Reason.IMAGE_UNAVAILABLE, f"The forwarder's image can not be had: {reason}."
+    if reason == "CrashLoopBackOff":
+        last = (_container(pod).get("lastState") or {}).get("terminated") or {}
+        end = _read_end(last.get("message"), f"exit code {last.get('exitCode')}")
+        return Reason.FORWARDER_FAILED, f"The forwarder keeps failing: {end.message or end.reason}."
+    for condition in _status(pod).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Reason.STARTING, f"No node takes the forwarder: {condition.get('message', '')}"
+    return None
+
+
+def _read_end(message: object, fallback: str) -> ForwarderEnd:
+    """Read a termination message; what is not the forwarder's own becomes a failure with that text."""
+    try:
+        body = json.loads(str(message))
+        last = body.get("lastActivity")
+        return ForwarderEnd(
+            reason=str(body["reason"]),
+            message=str(body.get("message") or ""),
+            connections=_count(body, "connections"),
+            bytes_in=_count(body, "bytesIn"),
+            bytes_out=_count(body, "bytesOut"),
+            last_activity=datetime.fromisoformat(last) if last else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ForwarderEnd(reason="Failed", message=fallback)
+
+
+def _count(body: Mapping[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    return None if value is None else int(value)
+
+
+def _status(pod: Child) -> Mapping[str, Any]:
+    return pod.body.get("status") or {}
+
+
+def _container(pod: Child) -> Mapping[str, Any]:
+    statuses = _status(pod).get("containerStatuses") or ()
+    return statuses[0] if statuses else {}

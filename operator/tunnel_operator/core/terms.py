@@ -1,0 +1,131 @@
+"""What a Tunnel and its TunnelClass come to together, or why they do not."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tunnel_forwarder.protocol.errors import ProtocolError
+from tunnel_forwarder.protocol.method import Forward
+from tunnel_forwarder.protocol.urls import RelayEndpoint
+
+from ..api.base import format_duration
+from ..api.reasons import Reason
+from ..api.tunnel import IngressExposure, Port, Protocol, Tunnel
+from ..api.tunnel_class import TunnelClass, TunnelClassSpec
+from . import names
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a Tunnel is not carried out, for a person to mend."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngressTerms:
+    """The one HTTP port that is put behind an Ingress."""
+
+    host: str
+    port: Port
+    tls_secret_name: str | None
+
+    @property
+    def url(self) -> str:
+        """Where a browser goes."""
+        return f"{'https' if self.tls_secret_name else 'http'}://{self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A Tunnel with every default filled in and every limit kept."""
+
+    klass: TunnelClassSpec
+    image: str
+    endpoint: RelayEndpoint
+    ca_pem: str | None
+    hybrid_connection: str
+    ttl: timedelta
+    idle_timeout: timedelta
+    ingress: IngressTerms | None
+    forwards: tuple[Forward, ...]
+
+    def device_revision(self, expires_at: datetime) -> str:
+        """Return a digest of all that the device is asked for; another one means: ask again."""
+        forwards = [(f.port_name, f.host, f.port, f.protocol) for f in self.forwards]
+        return names.digest(
+            [str(self.endpoint), self.hybrid_connection, forwards, expires_at.isoformat()]
+        )
+
+
+def agree(tunnel: Tunnel, klass: TunnelClass | None, *, default_image: str) -> Terms | Refusal:
+    """Return the terms of a tunnel, or why there are none.
+
+    `default_image` is the forwarder's where the class names none.
+    """
+    spec = tunnel.spec
+    if klass is None:
+        return _no_class(tunnel)
+    limits = klass.spec.limits
+    ttl = limits.default_ttl if spec.ttl is None else spec.ttl
+    if ttl > limits.max_ttl:
+        return Refusal(
+            Reason.TTL_TOO_LONG,
+            f"spec.ttl is {format_duration(ttl)}; TunnelClass {klass.metadata.name!r} allows at most "
+            f"{format_duration(limits.max_ttl)}.",
+        )
+    try:
+        endpoint = RelayEndpoint.parse(klass.spec.relay.endpoint_or_default)
+        ca_pem = klass.spec.relay.ca_pem()
+    except (ProtocolError, ValueError) as error:
+        return Refusal(Reason.INVALID_CLASS, f"TunnelClass {klass.metadata.name!r}: {error}")
+    ingress = _ingress(tunnel, klass)
+    if isinstance(ingress, Refusal):
+        return ingress
+    return Terms(
+        klass=klass.spec,
+        image=klass.spec.forwarder.image or default_image,
+        endpoint=endpoint,
+        ca_pem=ca_pem,
+        hybrid_connection=names.hybrid_connection(tunnel),
+        ttl=ttl,
+        idle_timeout=limits.idle_timeout if spec.idle_timeout is None else spec.idle_timeout,
+        ingress=ingress,
+        forwards=tuple(_forward(port) for port in spec.ports),
+    )
+
+
+def _no_class(tunnel: Tunnel) -> Refusal:
+    name = tunnel.spec.tunnel_class_name
+    if name is None:
+        return Refusal(
+            Reason.CLASS_NOT_FOUND,
+            "The Tunnel names no TunnelClass and there is no default one: set spec.tunnelClassName.",
+        )
+    return Refusal(Reason.CLASS_NOT_FOUND, f"There is no TunnelClass {name!r}.")
+
+
+def _ingress(tunnel: Tunnel, klass: TunnelClass) -> IngressTerms | Refusal | None:
+    wish: IngressExposure | None = tunnel.spec.expose.ingress
+    if wish is None:
+        return None
+    domain = klass.spec.exposure.domain
+    if wish.host is None and domain is None:
+        return Refusal(
+            Reason.NO_HOST,
+            "spec.expose.ingress has no host, and the TunnelClass has no exposure.domain to make one under.",
+        )
+    meta = tunnel.metadata
+    web = [port for port in tunnel.spec.ports if port.protocol is Protocol.HTTP]
+    # The CRD's rules see to it that the port is there.
+    port = next(p for p in web if wish.port_name in (None, p.name))
+    return IngressTerms(
+        host=wish.host or f"{meta.name}.{meta.namespace}.{domain}",
+        port=port,
+        tls_secret_name=wish.tls_secret_name,
+    )
+
+
+def _forward(port: Port) -> Forward:
+    host, number = port.target_address()
+    return Forward(port_name=port.name, host=host, port=number)

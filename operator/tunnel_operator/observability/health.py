@@ -1,0 +1,41 @@
+"""The HTTP endpoints for Kubernetes and Prometheus."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+Check = Callable[[], str | None]
+"""Returns what is wrong, or None."""
+
+
+@asynccontextmanager
+async def serve_health(
+    port: int, *, live: Check, ready: Check, metrics: Callable[[], bytes], content_type: str
+) -> AsyncIterator[int]:
+    """Serve /livez, /readyz and /metrics while inside; yields the port, which matters when 0 was given."""
+
+    def answer(check: Check) -> web.Response:
+        trouble = check()
+        return web.Response(status=200 if trouble is None else 503, text=(trouble or "ok") + "\n")
+
+    async def livez(_: web.Request) -> web.Response:
+        return answer(live)
+
+    async def readyz(_: web.Request) -> web.Response:
+        return answer(ready)
+
+    async def metricsz(_: web.Request) -> web.Response:
+        return web.Response(body=metrics(), headers={"Content-Type": content_type})
+
+    app = web.Application()
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metricsz)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, None, port).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()

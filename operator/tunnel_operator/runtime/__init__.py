@@ -1,0 +1,1 @@
+"""Acting: the queue, the one loop that gathers, plans, executes and reports, and its workers."""

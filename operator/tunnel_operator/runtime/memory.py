@@ -1,0 +1,81 @@
+"""What one process remembers of its attempts. Losing it costs an early repetition and nothing else."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ..api.keys import Key
+from ..core import backoff
+from ..core.observed import DeviceAnswer, Failure, Step
+from ..errors import Terminal, TunnelError
+
+Revision = tuple[Any, ...]
+"""What a failure is about: the generations of the Tunnel and of its class."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    revision: Revision
+    failures: dict[Step, Failure] = field(default_factory=dict)
+    answer: DeviceAnswer | None = None
+
+
+class Memory:
+    """Failures in a row for each step of each tunnel, and devices' newest answers.
+
+    `jitter` returns a number from 0 up to 1.
+    """
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._entries: dict[Key, _Entry] = {}
+
+    def failures(self, key: Key, revision: Revision) -> Mapping[Step, Failure]:
+        """Return the failures; those of an earlier revision are forgotten, so that a mend acts at once."""
+        entry = self._entries.setdefault(key, _Entry(revision))
+        if entry.revision != revision:
+            entry.revision = revision
+            entry.failures.clear()
+        return dict(entry.failures)
+
+    def failure(self, key: Key, step: Step) -> Failure | None:
+        """Return the newest failure of one step, whatever it was about."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.failures.get(step)
+
+    def fail(self, key: Key, step: Step, error: TunnelError, now: datetime) -> Failure:
+        """Record a failed attempt and when to try again."""
+        entry = self._entries.setdefault(key, _Entry(()))
+        before = entry.failures.get(step)
+        attempts = 1 if before is None else before.attempts + 1
+        is_terminal = isinstance(error, Terminal)
+        wait = backoff.TERMINAL if is_terminal else backoff.delay(attempts, self._jitter())
+        failure = Failure(
+            reason=error.reason,
+            message=error.message,
+            attempts=attempts,
+            retry_at=now + max(wait, error.retry_after or wait),
+            is_terminal=is_terminal,
+        )
+        entry.failures[step] = failure
+        return failure
+
+    def succeed(self, key: Key, step: Step) -> None:
+        """Forget a step's failures."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.failures.pop(step, None)
+
+    def answer(self, key: Key) -> DeviceAnswer | None:
+        """Return the device's newest answer in this process."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.answer
+
+    def keep_answer(self, key: Key, answer: DeviceAnswer | None) -> None:
+        """Record what the device agreed to, or that it holds no longer."""
+        self._entries.setdefault(key, _Entry(())).answer = answer
+
+    def forget(self, key: Key) -> None:
+        """Forget a tunnel that is gone."""
+        self._entries.pop(key, None)

@@ -1,0 +1,77 @@
+"""What the loop needs of the world, in its own words. Adapters provide it; tests do so too.
+
+Every call has a deadline, and raises TunnelError and nothing else when it fails.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from tunnel_forwarder.protocol.method import CloseRequest, OpenAnswer, OpenRequest
+from tunnel_forwarder.protocol.secret import Secret
+
+from ..api.keys import Key
+from ..api.tunnel import Device, Tunnel, TunnelStatus
+from ..api.tunnel_class import TunnelClassSpec
+from ..core.actions import EnsureHybridConnection
+from ..core.observed import HybridConnection, Kind
+
+
+class Clock(Protocol):
+    """Tells the time, in UTC."""
+
+    def __call__(self) -> datetime:
+        """Return now."""
+
+
+class Cluster(Protocol):
+    """The Kubernetes API."""
+
+    async def get_tunnel(self, key: Key) -> Tunnel | None:
+        """Return a Tunnel as it is now; None when there is none."""
+
+    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> None:
+        """Make this the operator's part of the status; nothing happens when the Tunnel is gone."""
+
+    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> None:
+        """Add the operator's finalizer, or take it away, of this very Tunnel and no later namesake."""
+
+    async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
+        """Make an object as the manifest says and return it as it is then.
+
+        When it was not known before, one that is already there and not the owner's is left alone: that
+        raises Terminal with NAME_TAKEN.
+        """
+
+    async def delete(
+        self, namespace: str, kind: Kind, name: str, uid: str
+    ) -> Mapping[str, Any] | None:
+        """Remove an object, if it is still this one; return it when it needs time to go."""
+
+
+class Relay(Protocol):
+    """Azure Relay's management. `klass` says which namespace."""
+
+    async def observe(self, klass: TunnelClassSpec, name: str) -> HybridConnection | None:
+        """Return what there is, changing nothing; None when there is nothing."""
+
+    async def ensure(self, klass: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
+        """Make the hybrid connection and its rules, or put them right."""
+
+    async def delete(self, klass: TunnelClassSpec, name: str) -> None:
+        """Remove the hybrid connection; removed already counts as done."""
+
+    async def key(self, klass: TunnelClassSpec, name: str, rule: str) -> Secret:
+        """Return the key of one of the hybrid connection's rules."""
+
+
+class Devices(Protocol):
+    """Direct methods of IoT Hub. `klass` says which hub."""
+
+    async def open(
+        self, klass: TunnelClassSpec, device: Device, request: OpenRequest
+    ) -> OpenAnswer | None:
+        """Ask a device to listen. None: it agreed, and does not speak our version of the answer."""
+
+    async def close(self, klass: TunnelClassSpec, device: Device, request: CloseRequest) -> None:
+        """Ask a device to listen no longer; it having stopped already counts as done."""

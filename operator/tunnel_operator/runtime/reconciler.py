@@ -1,0 +1,279 @@
+"""The one code path: gather, plan, report, execute, until there is nothing left to do."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+import structlog
+
+from tunnel_forwarder.protocol import sas
+from tunnel_forwarder.protocol.method import CloseRequest, OpenRequest
+from tunnel_forwarder.protocol.secret import Secret
+from tunnel_forwarder.protocol.urls import RelayEndpoint
+
+from ..api.conditions import Condition
+from ..api.keys import Key
+from ..api.reasons import ConditionType
+from ..api.tunnel import DeviceStatus, Tunnel, TunnelStatus
+from ..api.tunnel_class import TunnelClass
+from ..core import names
+from ..core.actions import (
+    Action,
+    AddFinalizer,
+    ApplyForwarderSecret,
+    ApplyObject,
+    Branch,
+    CloseDevice,
+    DeleteHybridConnection,
+    DeleteObject,
+    EnsureHybridConnection,
+    OpenDevice,
+    RemoveFinalizer,
+    step_of,
+)
+from ..core.manifests import with_token
+from ..core.observed import DeviceAnswer, HybridConnection, NoHybridConnection, Observed, Step
+from ..core.plan import plan
+from ..errors import TunnelError
+from .cache import Cache
+from .memory import Memory, Revision
+from .ports import Clock, Cluster, Devices, Relay
+
+MAX_ROUNDS = 8
+"""How often one pass looks again after it has acted; more can only come from a fault of ours."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything outside the loop."""
+
+    cluster: Cluster
+    relay: Relay
+    devices: Devices
+    cache: Cache
+    memory: Memory
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What all actions of one round are about."""
+
+    key: Key
+    tunnel: Tunnel
+    klass: TunnelClass | None
+
+
+class Reconciler:
+    """Brings one Tunnel after another to where it should be. Holds no state of its own."""
+
+    def __init__(self, world: World, *, controller_name: str, default_image: str) -> None:
+        self._world = world
+        self._controller_name = controller_name
+        self._default_image = default_image
+
+    async def reconcile(self, key: Key) -> datetime | None:
+        """Do all that can be done for a Tunnel now; return when to look again, if ever.
+
+        Raises TunnelError when the Kubernetes API fails; all other failures become part of the status.
+        """
+        world = self._world
+        for _ in range(MAX_ROUNDS):
+            tunnel = await world.cluster.get_tunnel(key)
+            if tunnel is None:
+                world.memory.forget(key)
+                return None
+            current = _Pass(key, tunnel, world.cache.class_of(tunnel))
+            if not self._is_mine(current.klass):
+                return None
+            now = world.clock()
+            observed = await self._gather(current, now)
+            decision = plan(tunnel, current.klass, observed, now, default_image=self._default_image)
+            await self._report(tunnel, decision.status)
+            if not decision.branches:
+                return decision.recheck_at
+            await self._execute(current, decision.branches)
+        log.warning("reconcile.unsettled", tunnel=str(key), rounds=MAX_ROUNDS)
+        return world.clock() + timedelta(seconds=1)
+
+    def _is_mine(self, klass: TunnelClass | None) -> bool:
+        return klass is None or klass.spec.controller_name == self._controller_name
+
+    async def _gather(self, current: _Pass, now: datetime) -> Observed:
+        memory, tunnel = self._world.memory, current.tunnel
+        generation = current.klass.metadata.generation if current.klass else None
+        revision: Revision = (tunnel.metadata.uid, tunnel.metadata.generation, generation)
+        memory.failures(current.key, revision)
+        remote = await self._look(current, now)
+        answer = memory.answer(current.key)
+        if answer is None and tunnel.status.device is not None:
+            answer = DeviceAnswer(tunnel.status.device)
+        return Observed(
+            hybrid_connection=remote,
+            children=self._world.cache.children(current.key),
+            answer=answer,
+            failures=memory.failures(current.key, revision),
+        )
+
+    async def _look(self, current: _Pass, now: datetime) -> HybridConnection | NoHybridConnection:
+        """Ask Azure what is there, unless nothing can be, or asking has just failed."""
+        world, name = self._world, names.hybrid_connection(current.tunnel)
+        if not current.tunnel.has_finalizer:
+            return NoHybridConnection.ABSENT
+        if current.klass is None:
+            return NoHybridConnection.UNKNOWN
+        failure = world.memory.failure(current.key, Step.LOOK)
+        if failure is not None and now < failure.retry_at:
+            return NoHybridConnection.UNKNOWN
+        try:
+            found = await world.relay.observe(current.klass.spec, name)
+        except TunnelError as error:
+            self._failed(current, Step.LOOK, error)
+            return NoHybridConnection.UNKNOWN
+        world.memory.succeed(current.key, Step.LOOK)
+        return NoHybridConnection.ABSENT if found is None else found
+
+    async def _report(self, tunnel: Tunnel, status: TunnelStatus) -> None:
+        before = tunnel.status
+        ours = before.model_copy(update={"conditions": tuple(_ours(before.conditions))})
+        if status.to_dict() == ours.to_dict():
+            return
+        await self._world.cluster.apply_status(tunnel, status)
+        ready, was = status.condition(ConditionType.READY), before.condition(ConditionType.READY)
+        if ready is not None and (was is None or was.reason != ready.reason):
+            log.info(
+                "tunnel.ready" if ready.status == "True" else "tunnel.not_ready",
+                tunnel=str(tunnel),
+                correlation_id=names.correlation_id(tunnel),
+                reason=ready.reason,
+                message=ready.message,
+            )
+
+    async def _execute(self, current: _Pass, branches: tuple[Branch, ...]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for branch in branches:
+                group.create_task(self._execute_branch(current, branch))
+
+    async def _execute_branch(self, current: _Pass, branch: Branch) -> None:
+        for action in branch:
+            step = step_of(action)
+            try:
+                await self._act(current, action)
+            except TunnelError as error:
+                self._failed(current, step, error)
+                return
+            self._world.memory.succeed(current.key, step)
+            log.debug("action.done", tunnel=str(current.key), action=type(action).__name__)
+
+    def _failed(self, current: _Pass, step: Step, error: TunnelError) -> None:
+        failure = self._world.memory.fail(current.key, step, error, self._world.clock())
+        log.warning(
+            "step.failed",
+            tunnel=str(current.key),
+            correlation_id=names.correlation_id(current.tunnel),
+            step=step,
+            reason=failure.reason,
+            message=failure.message,
+            attempts=failure.attempts,
+            retry_at=failure.retry_at.isoformat(),
+        )
+
+    async def _act(self, current: _Pass, action: Action) -> None:
+        world, tunnel = self._world, current.tunnel
+        match action:
+            case AddFinalizer():
+                await world.cluster.set_finalizer(tunnel, present=True)
+            case RemoveFinalizer():
+                await world.cluster.set_finalizer(tunnel, present=False)
+            case ApplyObject(manifest, is_known):
+                world.cache.put_child(await world.cluster.apply(manifest, is_known=is_known))
+            case DeleteObject():
+                await self._delete_object(current, action)
+            case _:
+                assert current.klass is not None  # noqa: S101 - Azure is only planned for with a class
+                await self._act_in_azure(current, current.klass, action)
+
+    async def _act_in_azure(self, current: _Pass, klass: TunnelClass, action: "_Remote") -> None:
+        world, tunnel = self._world, current.tunnel
+        match action:
+            case EnsureHybridConnection():
+                await world.relay.ensure(klass.spec, action)
+            case DeleteHybridConnection(name):
+                await world.relay.delete(klass.spec, name)
+            case OpenDevice():
+                await self._open_device(current, klass, action)
+            case CloseDevice(device):
+                request = CloseRequest(
+                    tunnel=str(tunnel),
+                    uid=tunnel.metadata.uid,
+                    correlation_id=names.correlation_id(tunnel),
+                )
+                await world.devices.close(klass.spec, device, request)
+                world.memory.keep_answer(current.key, None)
+            case ApplyForwarderSecret(manifest, name, expires_at, is_known):
+                token = await self._token(klass, name, names.SEND_RULE, expires_at)
+                secret = with_token(manifest, token.reveal())
+                world.cache.put_child(await world.cluster.apply(secret, is_known=is_known))
+            case _:
+                assert_never(action)
+
+    async def _open_device(self, current: _Pass, klass: TunnelClass, action: OpenDevice) -> None:
+        world, tunnel = self._world, current.tunnel
+        request = OpenRequest(
+            tunnel=str(tunnel),
+            uid=tunnel.metadata.uid,
+            correlation_id=names.correlation_id(tunnel),
+            endpoint=RelayEndpoint.parse(klass.spec.relay.endpoint_or_default),
+            hybrid_connection=action.hybrid_connection,
+            listen_token=await self._token(
+                klass, action.hybrid_connection, names.LISTEN_RULE, action.expires_at
+            ),
+            forwards=action.forwards,
+            expires_at=action.expires_at,
+        )
+        answer = await world.devices.open(klass.spec, action.device, request)
+        agreed = DeviceStatus(agent=answer.agent if answer else None, revision=action.revision)
+        world.memory.keep_answer(current.key, DeviceAnswer(agreed, world.clock()))
+
+    async def _delete_object(self, current: _Pass, action: DeleteObject) -> None:
+        world = self._world
+        left = await world.cluster.delete(
+            current.key.namespace, action.kind, action.name, action.uid
+        )
+        if left is not None:
+            world.cache.put_child(left)
+        else:
+            gone = world.cache.children(current.key).get(action.kind)
+            if gone is not None and gone.uid == action.uid:
+                world.cache.drop_child(gone.body)
+
+    async def _token(
+        self, klass: TunnelClass, name: str, rule: str, expires_at: datetime
+    ) -> Secret:
+        """Return a token for one right on one hybrid connection, which ends with the tunnel."""
+        key = await self._world.relay.key(klass.spec, name, rule)
+        host = RelayEndpoint.parse(klass.spec.relay.endpoint_or_default).host
+        return sas.sign(
+            sas.relay_audience(host, name),
+            key=sas.relay_key(key.reveal()),
+            rule=rule,
+            expires_at=int(expires_at.timestamp()),
+        )
+
+
+_Remote = (
+    EnsureHybridConnection
+    | DeleteHybridConnection
+    | OpenDevice
+    | CloseDevice
+    | ApplyForwarderSecret
+)
+
+
+def _ours(conditions: tuple[Condition, ...]) -> list[Condition]:
+    """Return the conditions that the operator writes; others may have added theirs."""
+    types = set(ConditionType)
+    return [condition for condition in conditions if condition.type in types]

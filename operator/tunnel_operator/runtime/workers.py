@@ -1,0 +1,102 @@
+"""The workers that take keys off the queue, a bounded number at a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from ..api.keys import Key
+from ..core import backoff
+from ..errors import TunnelError
+from .workqueue import WorkQueue
+
+STUCK_AFTER = timedelta(minutes=5)
+"""No pass takes this long: every call in it has a deadline, and all of them together are shorter."""
+
+log = structlog.get_logger(__name__)
+
+
+class PassObserver(Protocol):
+    """Counts passes."""
+
+    def __call__(self, outcome: str, seconds: float) -> None:
+        """Take one pass's outcome (done, failed, crashed) and how long it took."""
+
+
+class Workers:
+    """Runs passes until told to drain."""
+
+    def __init__(
+        self,
+        queue: WorkQueue[Key],
+        reconcile: Callable[[Key], Awaitable[datetime | None]],
+        *,
+        count: int,
+        clock: Callable[[], datetime],
+        observe: PassObserver,
+    ) -> None:
+        self._queue = queue
+        self._reconcile = reconcile
+        self._count = count
+        self._clock = clock
+        self._observe = observe
+        self._running: dict[Key, datetime] = {}
+        self._attempts: dict[Key, int] = {}
+        self._draining = asyncio.Event()
+
+    def is_stuck(self) -> bool:
+        """Tell whether a pass has gone on for longer than any can."""
+        oldest = min(self._running.values(), default=None)
+        return oldest is not None and self._clock() - oldest > STUCK_AFTER
+
+    async def run(self) -> None:
+        """Work until `drain`. A fault in a pass is logged and its key tried again later."""
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(self._work()) for _ in range(self._count)]
+            await self._draining.wait()
+            for worker in workers:
+                worker.cancel()
+
+    async def drain(self, within: timedelta) -> None:
+        """Begin no more passes, give those that run some time to end, then call them off."""
+        self._queue.close()
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                await self._queue.idle()
+        except TimeoutError:
+            log.warning("workers.cut_short", tunnels=[str(key) for key in self._running])
+        self._draining.set()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            started = self._running[key] = self._clock()
+            try:
+                outcome = await self._pass(key)
+            finally:
+                del self._running[key]
+                self._queue.done(key)
+            self._observe(outcome, (self._clock() - started).total_seconds())
+
+    async def _pass(self, key: Key) -> str:
+        try:
+            recheck_at = await self._reconcile(key)
+        except TunnelError as error:
+            log.warning("pass.failed", tunnel=str(key), reason=error.reason, message=error.message)
+            self._again(key)
+            return "failed"
+        except Exception:
+            # A fault of ours in one pass must not end the work on all other tunnels.
+            log.exception("pass.crashed", tunnel=str(key))
+            self._again(key)
+            return "crashed"
+        self._attempts.pop(key, None)
+        if recheck_at is not None:
+            self._queue.add_after(key, (recheck_at - self._clock()).total_seconds())
+        return "done"
+
+    def _again(self, key: Key) -> None:
+        attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
+        self._queue.add_after(key, backoff.delay(attempts, 0.0).total_seconds())
