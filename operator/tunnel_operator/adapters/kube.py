@@ -174,7 +174,9 @@ def _classify(status: int, data: bytes) -> TunnelError:
         case HTTPStatus.CONFLICT:
             return _ConflictError(Reason.UNAVAILABLE, text)
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            return Terminal(Reason.UNAUTHORIZED, text)
+            # Not for a person to mend, as far as can be told: a quota that is used up now and a namespace
+            # that has just been made and lacks its service account are refused in the same way.
+            return Retryable(Reason.UNAUTHORIZED, text)
         case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY:
             return Terminal(Reason.REJECTED, text)
         case _:

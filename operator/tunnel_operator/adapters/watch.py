@@ -70,17 +70,18 @@ def build_registry(
 ) -> kopf.OperatorRegistry:
     """Return the handlers.
 
-    The cache is filled by index functions because kopf calls no event handler before all indices have
+    All are coroutines: kopf runs plain functions in threads, and the cache belongs to the event loop. It is
+    filled by index functions because kopf calls no event handler before all indices have
     been filled from the first listing: no Tunnel is looked at before its children are known.
     """
     registry = kopf.OperatorRegistry()
 
     @kopf.on.startup(registry=registry)
-    def started(**_: Any) -> None:
+    async def started(**_: Any) -> None:
         on_startup()
 
     @kopf.on.login(registry=registry)
-    def logged_in(**_: Any) -> kopf.ConnectionInfo:
+    async def logged_in(**_: Any) -> kopf.ConnectionInfo:
         return login()
 
     _register_tunnels(registry, cache, add)
@@ -94,11 +95,11 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
     where = (GROUP, VERSION, "tunnels")
 
     @kopf.index(*where, id="tunnels", registry=registry)
-    def remember(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
+    async def remember(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
         cache.put_tunnel(Key(namespace or "", name), body["spec"].get("tunnelClassName"))
 
     @kopf.on.event(*where, registry=registry)
-    def changed(namespace: str | None, name: str, event: kopf.RawEvent, **_: Any) -> None:
+    async def changed(namespace: str | None, name: str, event: kopf.RawEvent, **_: Any) -> None:
         key = Key(namespace or "", name)
         if event["type"] == "DELETED":
             cache.drop_tunnel(key)
@@ -109,11 +110,11 @@ def _register_classes(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
     where = (GROUP, VERSION, "tunnelclasses")
 
     @kopf.index(*where, id="classes", registry=registry)
-    def remember(body: kopf.Body, **_: Any) -> None:
+    async def remember(body: kopf.Body, **_: Any) -> None:
         cache.put_class(TunnelClass.from_dict(body))
 
     @kopf.on.event(*where, registry=registry)
-    def changed(name: str, event: kopf.RawEvent, **_: Any) -> None:
+    async def changed(name: str, event: kopf.RawEvent, **_: Any) -> None:
         if event["type"] == "DELETED":
             cache.drop_class(name)
         for key in list(cache.tunnels_of(name)):
@@ -126,11 +127,11 @@ def _register_children(
     group, version, plural = where
 
     @kopf.index(group, version, plural, id=plural, registry=registry)
-    def remember(body: kopf.Body, **_: Any) -> None:
+    async def remember(body: kopf.Body, **_: Any) -> None:
         cache.put_child(_plain(body))
 
     @kopf.on.event(group, version, plural, registry=registry)
-    def changed(body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
+    async def changed(body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         is_gone = event["type"] == "DELETED"
         key = cache.drop_child(_plain(body)) if is_gone else cache.put_child(_plain(body))
         if key is not None:

@@ -1,7 +1,8 @@
 """What is missing on the way from a Tunnel to a device that is reached."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from ..api.tunnel import Tunnel
 from . import names
@@ -34,6 +35,9 @@ RULES = ((names.SEND_RULE, "Send"), (names.LISTEN_RULE, "Listen"))
 
 REPLACE_AFTER = timedelta(seconds=10)
 """How old a Pod that ended is before it is replaced: one that fails at once shall not be made in a loop."""
+
+CLOCK_SKEW = timedelta(minutes=1)
+"""How far a node's clock may be ahead of ours before we take its forwarder's word for nothing."""
 
 
 def open_branches(
@@ -96,13 +100,12 @@ def _children(
     tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
 ) -> Iterator[Action]:
     secret, seen = make_secret(tunnel, terms, expires_at), observed.children.get(Kind.SECRET)
-    lease = secret["metadata"]["annotations"][LEASE_ANNOTATION]
-    if seen is None or seen.annotation(LEASE_ANNOTATION) != lease:
+    if seen is None or seen.annotation(LEASE_ANNOTATION) != _lease(secret):
         yield ApplyForwarderSecret(
             secret, terms.hybrid_connection, expires_at, is_known=seen is not None
         )
     # The Pod comes after its Secret: the kubelet is slow to notice one that was missing at first.
-    yield from _pod(tunnel, terms, observed, lease, now)
+    yield from _pod(tunnel, terms, observed, expires_at, now)
     wanted = {Kind.SERVICE: make_service(tunnel)}
     if terms.ingress is not None:
         wanted[Kind.INGRESS] = make_ingress(tunnel, terms, terms.ingress)
@@ -116,28 +119,34 @@ def _children(
 
 
 def _pod(
-    tunnel: Tunnel, terms: Terms, observed: Observed, lease: str, now: datetime
+    tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
 ) -> Iterator[Action]:
+    lease = _lease(make_secret(tunnel, terms, expires_at))
     manifest, seen = make_pod(tunnel, terms, lease), observed.children.get(Kind.POD)
     if seen is None:
         yield ApplyObject(manifest, is_known=False)
     elif seen.is_deleting:
         return
-    elif _is_spent(seen, lease, now) or _revision(seen) != _revision(Child(manifest)):
+    elif _is_spent(seen, lease, expires_at, now) or _revision(seen) != _revision(Child(manifest)):
         yield DeleteObject(Kind.POD, names.forwarder(tunnel), seen.uid)
     elif seen.annotation(LEASE_ANNOTATION) != lease:
         # The changed annotation also makes the kubelet bring the new Secret into the Pod at once.
         yield ApplyObject(manifest, is_known=True)
 
 
-def _is_spent(pod: Child, lease: str, now: datetime) -> bool:
+def _is_spent(pod: Child, lease: str, expires_at: datetime, now: datetime) -> bool:
     end = end_of(pod)
     if end is None:
         return False
-    if end.reason == "Expired" and pod.annotation(LEASE_ANNOTATION) == lease:
+    is_due = now + CLOCK_SKEW >= expires_at
+    if end.reason == "Expired" and is_due and pod.annotation(LEASE_ANNOTATION) == lease:
         # Its clock is a little ahead of ours: the lifetime is about to end for us too.
         return False
     return now >= created_at(pod) + REPLACE_AFTER
+
+
+def _lease(secret: Mapping[str, Any]) -> str:
+    return str(secret["metadata"]["annotations"][LEASE_ANNOTATION])
 
 
 def _revision(pod: Child) -> str | None:

@@ -12,12 +12,20 @@ _SECRETS = re.compile(
     r"(SharedAccessSignature\s+|SharedAccessKey=|Bearer\s+|sig=)[^\s;\"']+", re.IGNORECASE
 )
 
+# Without local variables: those hold tokens.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 _QUIET = {
     # Each event handler's success is a line of kopf's.
     "kopf": logging.WARNING,
     "aiohttp.access": logging.WARNING,
     # The Azure SDKs log each request with its headers.
+    "asyncio": logging.WARNING,
     "azure": logging.WARNING,
+    "kubernetes": logging.WARNING,
+    "msal": logging.WARNING,
     "msrest": logging.WARNING,
     "uamqp": logging.WARNING,
     "urllib3": logging.WARNING,
@@ -32,7 +40,7 @@ def configure_logging(level: str, stream: TextIO = sys.stdout) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(allow=["k8s_ref"]),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks,
+        _TRACEBACKS,
     ]
     structlog.configure(
         processors=[

@@ -1,0 +1,217 @@
+"""One tunnel's life, through the official SDKs, a real API server and the operator's own rights."""
+
+import pytest
+from support.kubectl import eventually
+
+WAYS = [
+    "Accepted",
+    "HybridConnectionReady",
+    "DeviceListening",
+    "ForwarderReady",
+    "Exposed",
+    "Ready",
+]
+
+
+async def test_opens_shows_and_closes_a_tunnel(stage):
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+
+    body = stage.tunnel()
+    assert [c["type"] for c in body["status"]["conditions"]] == WAYS
+    assert {c["observedGeneration"] for c in body["status"]["conditions"]} == {1}
+    [connection] = stage.azure.hybrid_connections().values()
+    assert connection.name == body["status"]["hybridConnection"]["name"]
+    assert connection.listeners == 1
+    assert connection.requires_client_authorization
+    assert set(connection.rules) == {"tunnel-send", "tunnel-listen"}
+    assert [child["kind"] for child in stage.children()] == ["Pod", "Secret", "Service"]
+    line = stage.kubectl("get", "tun", "-n", stage.namespace, "--no-headers").split()
+    assert line[:4] == ["mri-7", "mri-7", "True", "Open"]
+
+    stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
+    await stage.until_gone()
+    assert [c.method for c in stage.azure.method_calls] == ["CreateConnection", "DeleteConnection"]
+
+
+async def test_an_offline_device_is_said_to_be_and_the_tunnel_opens_when_it_comes(stage):
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("False", "DeviceOffline")
+    await stage.device.start()
+    await stage.until_ready_is("True", "Open", within=60)
+
+
+async def test_killed_between_hybrid_connection_and_pod_it_ends_the_same_and_does_nothing_twice(
+    stage,
+):
+    """A policy that refuses Pods holds the operator at that very point."""
+    forbid_pods(stage)
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await eventually(lambda: "refused-for-the-test" in str(stage.tunnel().get("status")))
+    assert [child["kind"] for child in stage.children() if child["kind"] == "Pod"] == []
+    await stage.operator.kill()
+    stage.kubectl("delete", "validatingadmissionpolicybinding", stage.namespace)
+    await stage.operator.start()
+    await stage.until_ready_is("True", "Open")
+    assert len(stage.azure.hybrid_connections()) == 1
+    puts = [call.kind for call in stage.azure.arm_calls if call.method == "PUT"]
+    assert len(puts) == 3
+    assert [call.method for call in stage.azure.method_calls] == ["CreateConnection"]
+
+
+async def test_deleted_while_the_operator_is_down_everything_is_removed(stage):
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    await stage.operator.kill()
+    stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
+    assert stage.tunnel()["metadata"]["deletionTimestamp"]
+    await stage.operator.start()
+    await stage.until_gone()
+
+
+async def test_what_is_edited_or_deleted_is_put_back_and_a_settled_tunnel_is_not_written(stage):
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    where = ("-n", stage.namespace)
+    settled = stage.tunnel()["metadata"]["resourceVersion"]
+
+    patch = '{"spec": {"selector": {"tunnels.dev/tunnel": "another"}}}'
+    stage.kubectl("patch", "service", "mri-7", *where, "-p", patch)
+    await eventually(
+        lambda: (
+            stage.kubectl.get("service", "mri-7", *where)["spec"]["selector"]
+            == {"tunnels.dev/tunnel": "mri-7"}
+        )
+    )
+    stage.kubectl("delete", "service", "mri-7", *where)
+    await eventually(lambda: stage.kubectl.get("service", "mri-7", *where))
+    stage.kubectl("delete", "secret", "mri-7-forwarder", *where)
+    await eventually(lambda: stage.kubectl.get("secret", "mri-7-forwarder", *where))
+    await stage.until_ready_is("True", "Open")
+
+    quiet = stage.tunnel()["metadata"]["resourceVersion"]
+    await stage.operator.stop()
+    await stage.operator.start()
+    await eventually(lambda: stage.operator.output.count("operator.starting") == 2)
+    calls = len(stage.azure.arm_calls)
+    await stage.azure.until(lambda: len(stage.azure.arm_calls) > calls, timeout=20)
+    assert stage.tunnel()["metadata"]["resourceVersion"] == quiet
+    assert int(quiet) >= int(settled)
+    assert [call.method for call in stage.azure.method_calls] == ["CreateConnection"]
+
+
+async def test_a_changed_port_reaches_service_and_device(stage):
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    stage.apply(ports=[{"name": "web", "port": 81, "target": "localhost:8080", "protocol": "HTTP"}])
+    await eventually(
+        lambda: (
+            [
+                port["port"]
+                for port in stage.kubectl.get("service", "mri-7", "-n", stage.namespace)["spec"][
+                    "ports"
+                ]
+            ]
+            == [81]
+        )
+    )
+    await stage.until_ready_is("True", "Open")
+    [forward] = stage.azure.method_calls[-1].payload["forwards"]
+    assert forward["portName"] == "web"
+
+
+async def test_what_the_device_does_not_allow_is_said(stage):
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply(ports=[{"name": "db", "port": 5432}])
+    await stage.until_ready_is("False", "DeviceRefused")
+    stalled = next(c for c in stage.tunnel()["status"]["conditions"] if c["type"] == "Stalled")
+    assert stalled["message"] == (
+        "Device 'mri-7' does not allow: db. Its own list of targets decides."
+    )
+
+
+async def test_a_service_of_somebody_else_is_left_alone(stage):
+    stage.kubectl("create", "service", "clusterip", "mri-7", "--tcp=80", "-n", stage.namespace)
+    before = stage.kubectl.get("service", "mri-7", "-n", stage.namespace)
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("False", "NameTaken")
+    assert stage.kubectl.get("service", "mri-7", "-n", stage.namespace) == before
+
+
+async def test_no_key_and_no_token_reaches_log_status_or_pod(stage):
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    shown = stage.operator.output + str(stage.tunnel())
+    shown += str([child for child in stage.children() if child["kind"] != "Secret"])
+    for mark in ("SharedAccess", "sig=", "eyJ"):
+        assert mark not in shown
+
+
+@pytest.fixture
+def hub_connection_string(stage, tunnel_class):
+    text = stage.azure.endpoints.hubs[0].connection_string.reveal()
+    stage.kubectl(
+        *("create", "secret", "generic", stage.namespace, "-n", "tunnels-system"),
+        f"--from-literal=connectionString={text}",
+    )
+    tunnel_class["spec"]["iotHub"]["connectionStringSecretRef"] = {"name": stage.namespace}
+    stage.kubectl.apply(tunnel_class)
+    yield
+    stage.kubectl("delete", "secret", stage.namespace, "-n", "tunnels-system")
+
+
+@pytest.mark.usefixtures("hub_connection_string")
+async def test_iot_hub_can_be_reached_by_a_connection_string_from_a_secret(stage):
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+
+
+def forbid_pods(stage):
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": stage.namespace},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {
+                "namespaceSelector": {
+                    "matchLabels": {"kubernetes.io/metadata.name": stage.namespace}
+                },
+                "resourceRules": [
+                    {
+                        "apiGroups": [""],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE"],
+                        "resources": ["pods"],
+                    }
+                ],
+            },
+            "validations": [{"expression": "false", "message": "refused-for-the-test"}],
+        },
+    }
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": stage.namespace},
+        "spec": {"policyName": stage.namespace, "validationActions": ["Deny"]},
+    }
+    stage.kubectl.apply(policy)
+    stage.kubectl.apply(binding)

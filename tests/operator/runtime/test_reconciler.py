@@ -1,0 +1,333 @@
+import base64
+from datetime import timedelta
+
+import pytest
+
+from support.operator_world import Crash, OperatorWorld, ended_status
+from support.tunnels import a_class, tunnel_body
+from tunnel_forwarder.protocol import sas
+from tunnel_operator.core.observed import Kind
+
+
+@pytest.fixture
+def world():
+    world = OperatorWorld()
+    world.azure.online.add("mri-7")
+    return world
+
+
+def without_remains(world):
+    return not world.azure.connections and not world.azure.listening and not world.cluster.children
+
+
+async def test_opens_a_tunnel_to_a_device_that_is_online(world):
+    key = world.apply(tunnel_body(expose={"ingress": {"host": "mri-7.tunnels.test"}}))
+    await world.settle(key)
+    ingress = world.cluster.child(Kind.INGRESS)
+    assert world.ready(key) == ("False", "WaitingForAddress")
+    ingress["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+    world.cluster.touch(ingress)
+    world.cluster.feed(world.cache)
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+    status = world.tunnel(key).status
+    assert status.url == "http://mri-7.tunnels.test"
+    assert [e.address for e in status.endpoints] == ["mri-7.imaging.svc:80", "mri-7.imaging.svc:22"]
+    assert {c.type: c.status for c in status.conditions} == dict.fromkeys(
+        (
+            "Accepted",
+            "HybridConnectionReady",
+            "DeviceListening",
+            "ForwarderReady",
+            "Exposed",
+            "Ready",
+        ),
+        "True",
+    )
+
+
+async def test_hands_the_forwarder_a_token_that_only_sends_and_ends_with_the_tunnel(world):
+    key = world.apply(tunnel_body(ttl="30m"))
+    await world.settle(key)
+    data = world.cluster.child(Kind.SECRET)["data"]
+    token = sas.parse(base64.b64decode(data["token"]).decode())
+    assert token.rule == "tunnel-send"
+    assert token.is_signed_with(b"key of tunnel-send")
+    assert token.expires_at == int((world.now + timedelta(minutes=30)).timestamp())
+    [name] = world.azure.connections
+    assert token.audience == f"http://clinic-relay.servicebus.windows.net/{name}"
+
+
+async def test_a_converged_tunnel_costs_no_write_and_no_method_call(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    writes, opened = dict(world.cluster.writes), world.azure.calls["open mri-7"]
+    await world.pass_time(key, timedelta(minutes=20))
+    assert dict(world.cluster.writes) == writes
+    assert world.azure.calls["open mri-7"] == opened == 1
+
+
+async def test_a_restarted_operator_writes_nothing_for_a_tunnel_that_runs(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    writes = dict(world.cluster.writes)
+    world.start_operator()
+    await world.settle(key)
+    assert dict(world.cluster.writes) == writes
+    assert world.azure.calls["open mri-7"] == 1
+
+
+async def test_waits_for_an_offline_device_and_opens_when_it_comes(world):
+    world.azure.online.clear()
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    assert world.ready(key) == ("False", "DeviceOffline")
+    await world.pass_time(key, timedelta(minutes=5))
+    attempts = world.azure.calls["open mri-7"]
+    assert 8 <= attempts <= 20
+    world.azure.online.add("mri-7")
+    await world.pass_time(key, timedelta(seconds=31))
+    assert world.ready(key) == ("True", "Open")
+
+
+async def test_deleting_removes_everything_and_tells_the_device(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    world.delete(key)
+    await world.reconcile(key)
+    assert key not in world.cluster.tunnels
+    assert without_remains(world)
+    assert world.azure.calls["close mri-7"] == 1
+
+
+async def test_an_offline_device_does_not_hold_a_deletion(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    world.azure.online.clear()
+    world.delete(key)
+    await world.reconcile(key)
+    assert key not in world.cluster.tunnels
+    assert without_remains(world)
+
+
+async def test_a_deletion_waits_for_azure_and_gives_up_once_the_tokens_are_dead(world):
+    key = world.apply(tunnel_body(ttl="1h"))
+    await world.settle(key)
+    world.azure.outage = True
+    world.delete(key)
+    await world.reconcile(key)
+    await world.pass_time(key, timedelta(minutes=50))
+    assert world.ready(key) == ("False", "Closing")
+    await world.pass_time(key, timedelta(minutes=25))
+    assert key not in world.cluster.tunnels
+
+
+async def test_closes_at_the_end_of_its_time_and_stays_closed(world):
+    key = world.apply(tunnel_body(ttl="10m"))
+    await world.settle(key)
+    await world.pass_time(key, timedelta(minutes=10, seconds=1))
+    assert world.ready(key) == ("False", "Expired")
+    assert without_remains(world)
+    assert not world.tunnel(key).has_finalizer
+    world.apply(tunnel_body(ttl="10m"))
+    await world.settle(key)
+    assert world.ready(key) == ("False", "Expired")
+    assert without_remains(world)
+
+
+async def test_a_changed_spec_opens_an_ended_tunnel_again(world):
+    key = world.apply(tunnel_body(ttl="10m"))
+    await world.settle(key)
+    await world.pass_time(key, timedelta(minutes=11))
+    world.apply(tunnel_body(ttl="10m", renewals=1))
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+    assert world.tunnel(key).status.expires_at == world.now + timedelta(minutes=10)
+    assert world.tunnel(key).status.session is None
+
+
+async def test_a_longer_ttl_extends_without_replacing_the_pod(world):
+    key = world.apply(tunnel_body(ttl="10m"))
+    await world.settle(key)
+    pod, opened_at = world.cluster.child(Kind.POD), world.tunnel(key).status.opened_at
+    await world.pass_time(key, timedelta(minutes=5))
+    world.apply(tunnel_body(ttl="30m"))
+    await world.settle(key)
+    assert world.cluster.child(Kind.POD)["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert world.tunnel(key).status.expires_at == opened_at + timedelta(minutes=30)
+    assert world.azure.listening["mri-7"].expires_at == opened_at + timedelta(minutes=30)
+    assert world.ready(key) == ("True", "Open")
+
+
+async def test_suspend_closes_and_resume_opens_anew(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    world.apply(tunnel_body(suspend=True))
+    await world.settle(key)
+    assert world.ready(key) == ("False", "Suspended")
+    assert without_remains(world)
+    world.now += timedelta(minutes=3)
+    world.apply(tunnel_body(suspend=False))
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+    assert world.tunnel(key).status.opened_at == world.now
+
+
+async def test_an_idle_forwarder_ends_the_session_with_its_totals(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    await world.pass_time(key, timedelta(minutes=16))
+    world.cluster.child(Kind.POD)["status"] = ended_status("Idle", bytesIn=77)
+    world.cluster.touch(world.cluster.child(Kind.POD))
+    world.cluster.feed(world.cache)
+    await world.settle(key)
+    assert world.ready(key) == ("False", "Idle")
+    session = world.tunnel(key).status.session
+    assert (session.connections, session.bytes_in, session.bytes_out) == (3, 77, 20)
+    assert without_remains(world)
+
+
+async def test_a_forwarder_that_was_drained_is_replaced(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    await world.pass_time(key, timedelta(minutes=1))
+    pod = world.cluster.child(Kind.POD)
+    pod["status"] = ended_status("Drained")
+    world.cluster.touch(pod)
+    world.cluster.feed(world.cache)
+    await world.settle(key)
+    assert world.cluster.child(Kind.POD)["metadata"]["uid"] != pod["metadata"]["uid"]
+    assert world.ready(key) == ("True", "Open")
+
+
+async def test_a_device_that_forgot_the_tunnel_is_asked_again(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    await world.pass_time(key, timedelta(minutes=1))
+    world.azure.listening.clear()
+    world.run_kubelet()
+    await world.settle(key)
+    assert world.azure.calls["open mri-7"] == 2
+    assert world.ready(key) == ("True", "Open")
+
+
+async def test_what_the_device_refuses_waits_for_a_person(world):
+    world.azure.allowed = {"web"}
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    assert world.ready(key) == ("False", "DeviceRefused")
+    types = {c.type for c in world.tunnel(key).status.conditions}
+    assert "Stalled" in types
+    assert "Reconciling" not in types
+    await world.pass_time(key, timedelta(minutes=4))
+    assert world.azure.calls["open mri-7"] == 1
+
+
+async def test_a_mended_spec_is_tried_at_once(world):
+    world.azure.allowed = {"web"}
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    world.apply(tunnel_body(ports=[{"name": "web", "port": 80, "protocol": "HTTP"}]))
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+
+
+async def test_edited_and_deleted_children_are_put_back(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    service = world.cluster.child(Kind.SERVICE)
+    service["spec"]["ports"][0]["targetPort"] = 1
+    world.cluster.touch(service)
+    world.cluster.feed(world.cache)
+    secret = world.cluster.child(Kind.SECRET)
+    del world.cluster.children["imaging", Kind.SECRET, "mri-7-forwarder"]
+    world.cache.drop_child(secret)
+    await world.settle(key)
+    assert world.cluster.child(Kind.SERVICE)["spec"]["ports"][0]["targetPort"] == 10002
+    assert world.cluster.child(Kind.SECRET) is not None
+
+
+async def test_a_service_of_somebody_else_is_left_alone(world):
+    foreign = {
+        "kind": "Service",
+        "metadata": {"name": "mri-7", "namespace": "imaging", "ownerReferences": [{"uid": "x"}]},
+    }
+    world.cluster.children["imaging", Kind.SERVICE, "mri-7"] = foreign
+    key = world.apply(tunnel_body())
+    await world.reconcile(key)
+    assert world.ready(key) == ("False", "NameTaken")
+    assert world.cluster.children["imaging", Kind.SERVICE, "mri-7"] == foreign
+
+
+async def test_a_tunnel_of_another_operators_class_is_left_alone(world):
+    world.classes = []
+    world.start_operator()
+    world.cache.put_class(a_class(controllerName="elsewhere.test/operator"))
+    key = world.apply(tunnel_body())
+    await world.reconcile(key)
+    assert "status" not in world.cluster.tunnels[key]
+
+
+async def test_says_that_the_class_is_missing_and_begins_when_it_comes(world):
+    world.classes, known = [], world.classes
+    world.start_operator()
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    assert world.ready(key) == ("False", "ClassNotFound")
+    world.cache.put_class(known[0])
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+
+
+async def test_an_outage_of_azure_says_nothing_against_a_tunnel_that_runs(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    writes = dict(world.cluster.writes)
+    world.azure.outage = True
+    await world.pass_time(key, timedelta(minutes=20))
+    assert world.ready(key) == ("True", "Open")
+    assert dict(world.cluster.writes) == writes
+
+
+async def crash_and_recover(world, key, at):
+    world.crash_at = world.steps + at
+    crashed = False
+    try:
+        await world.settle(key)
+    except (Crash, BaseExceptionGroup):
+        crashed = True
+    world.crash_at = None
+    world.start_operator()
+    world.run_kubelet()
+    await world.settle(key)
+    return crashed
+
+
+@pytest.mark.parametrize("at", range(14))
+async def test_killed_after_any_step_of_opening_it_ends_in_the_same_state(world, at):
+    key = world.apply(tunnel_body())
+    assert await crash_and_recover(world, key, at)
+    assert world.ready(key) == ("True", "Open")
+    assert len(world.azure.connections) == 1
+    # Asked twice only when the first answer was not on record yet.
+    assert world.azure.calls["open mri-7"] <= 2
+
+
+@pytest.mark.parametrize("at", range(7))
+async def test_killed_after_any_step_of_closing_everything_is_removed(world, at):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    world.delete(key)
+    assert await crash_and_recover(world, key, at)
+    assert key not in world.cluster.tunnels
+    assert without_remains(world)
+
+
+async def test_deleted_while_the_operator_is_down_everything_is_removed(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    world.delete(key)
+    world.start_operator()
+    await world.settle(key)
+    assert key not in world.cluster.tunnels
+    assert without_remains(world)

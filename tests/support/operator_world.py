@@ -1,0 +1,363 @@
+"""A small world for the operator: an API server, Azure and devices that behave, and a clock that is moved.
+
+The fakes keep the promises of runtime.ports: applies merge into one object with a uid and a version, deletes
+respect uids, a hybrid connection has rules and keys, and a device that was opened counts as a listener.
+"""
+
+import base64
+import copy
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from support.tunnels import IMAGE, NOON, class_body
+from tunnel_forwarder.protocol import sas
+from tunnel_forwarder.protocol.method import CloseRequest, ForwardAnswer, OpenAnswer, OpenRequest
+from tunnel_forwarder.protocol.secret import Secret
+from tunnel_operator.api.base import format_time
+from tunnel_operator.api.keys import Key
+from tunnel_operator.api.reasons import Reason
+from tunnel_operator.api.tunnel import FINALIZER, Device, Tunnel, TunnelStatus
+from tunnel_operator.api.tunnel_class import TunnelClass, TunnelClassSpec
+from tunnel_operator.core.actions import EnsureHybridConnection
+from tunnel_operator.core.observed import HybridConnection, Kind
+from tunnel_operator.errors import Retryable, Terminal
+from tunnel_operator.runtime.cache import Cache
+from tunnel_operator.runtime.memory import Memory
+from tunnel_operator.runtime.reconciler import Reconciler, World
+
+Hook = Callable[[str], None]
+
+
+class Crash(BaseException):
+    """The operator's process ends here, as by kill -9."""
+
+
+@dataclass
+class FakeCluster:
+    """The API server's part, without watches: `feed` brings the cache what they would."""
+
+    clock: Callable[[], datetime]
+    hook: Hook
+    tunnels: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    children: dict[tuple[str, Kind, str], dict[str, Any]] = field(default_factory=dict)
+    writes: Counter[str] = field(default_factory=Counter)
+    serial: "count[int]" = field(default_factory=lambda: count(100))
+
+    async def get_tunnel(self, key: Key) -> Tunnel | None:
+        body = self.tunnels.get(key)
+        return None if body is None else Tunnel.from_dict(copy.deepcopy(body))
+
+    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> None:
+        self.hook("apply_status")
+        body = self._current(tunnel)
+        if body is not None:
+            self.writes["status"] += 1
+            body["status"] = status.to_dict()
+
+    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> None:
+        self.hook("add_finalizer" if present else "remove_finalizer")
+        body = self._current(tunnel)
+        if body is None:
+            return
+        self.writes["finalizer"] += 1
+        body["metadata"]["finalizers"] = [FINALIZER] if present else []
+        if not present and "deletionTimestamp" in body["metadata"]:
+            del self.tunnels[Key(tunnel.metadata.namespace, tunnel.metadata.name)]
+            self._collect_garbage(tunnel.metadata.uid)
+
+    async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
+        self.hook(f"apply_{manifest['kind']}")
+        metadata = manifest["metadata"]
+        where = (metadata["namespace"], Kind(manifest["kind"]), metadata["name"])
+        there = self.children.get(where)
+        owner = metadata["ownerReferences"][0]["uid"]
+        if (
+            not is_known
+            and there is not None
+            and there["metadata"]["ownerReferences"] != (metadata["ownerReferences"])
+        ):
+            raise Terminal(Reason.NAME_TAKEN, f"{where} is not {owner}'s")
+        self.writes[manifest["kind"]] += 1
+        body = copy.deepcopy(dict(manifest))
+        kept = there["metadata"] if there else {}
+        body["metadata"] |= {
+            "uid": kept.get("uid") or f"child-{next(self.serial)}",
+            "creationTimestamp": kept.get("creationTimestamp") or format_time(self.clock()),
+            "resourceVersion": str(next(self.serial)),
+        }
+        body["status"] = there.get("status", {}) if there else {}
+        self.children[where] = body
+        return copy.deepcopy(body)
+
+    async def delete(
+        self, namespace: str, kind: Kind, name: str, uid: str
+    ) -> Mapping[str, Any] | None:
+        self.hook(f"delete_{kind}")
+        there = self.children.get((namespace, kind, name))
+        if there is not None and there["metadata"]["uid"] == uid:
+            self.writes[f"delete {kind}"] += 1
+            del self.children[namespace, kind, name]
+        return None
+
+    def feed(self, cache: Cache) -> None:
+        """Bring the cache up to date, as a fresh listing would."""
+        for key, body in self.tunnels.items():
+            cache.put_tunnel(key, body["spec"].get("tunnelClassName"))
+        for body in self.children.values():
+            cache.put_child(copy.deepcopy(body))
+
+    def child(self, kind: Kind) -> dict[str, Any] | None:
+        """Return the one child of a kind."""
+        found = [body for (_, k, _), body in self.children.items() if k is kind]
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def touch(self, body: dict[str, Any]) -> None:
+        """Give a changed object its next version."""
+        body["metadata"]["resourceVersion"] = str(next(self.serial))
+
+    def _current(self, tunnel: Tunnel) -> dict[str, Any] | None:
+        body = self.tunnels.get(Key(tunnel.metadata.namespace, tunnel.metadata.name))
+        return body if body and body["metadata"]["uid"] == tunnel.metadata.uid else None
+
+    def _collect_garbage(self, uid: str) -> None:
+        self.children = {
+            where: body
+            for where, body in self.children.items()
+            if body["metadata"]["ownerReferences"][0]["uid"] != uid
+        }
+
+
+@dataclass
+class FakeAzure:
+    """Azure Relay's management and the devices behind IoT Hub."""
+
+    clock: Callable[[], datetime]
+    hook: Hook
+    connections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    online: set[str] = field(default_factory=set)
+    allowed: set[str] | None = None
+    listening: dict[str, OpenRequest] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    outage: bool = False
+
+    async def observe(self, _: TunnelClassSpec, name: str) -> HybridConnection | None:
+        self._called("observe")
+        found = self.connections.get(name)
+        if found is None:
+            return None
+        return HybridConnection(
+            listener_count=self._listeners(name),
+            owner=found["owner"],
+            rules=frozenset(found["rules"]),
+        )
+
+    async def ensure(self, _: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
+        self._called("ensure")
+        found = self.connections.setdefault(wanted.name, {"rules": {}})
+        found["owner"] = wanted.owner
+        for rule, right in wanted.rules:
+            found["rules"].setdefault(rule, (right, f"key of {rule}"))
+
+    async def delete(self, _: TunnelClassSpec, name: str) -> None:
+        self._called("delete")
+        self.connections.pop(name, None)
+        for device in [d for d, r in self.listening.items() if r.hybrid_connection == name]:
+            del self.listening[device]
+
+    async def key(self, _: TunnelClassSpec, name: str, rule: str) -> Secret:
+        self._called("key")
+        try:
+            return Secret(self.connections[name]["rules"][rule][1])
+        except KeyError:
+            raise Retryable(Reason.NOT_FOUND, "no such rule") from None
+
+    def _listeners(self, name: str) -> int:
+        return sum(r.hybrid_connection == name for r in self.listening.values())
+
+    def _called(self, verb: str) -> None:
+        self.hook(verb)
+        self.calls[verb] += 1
+        if self.outage:
+            raise Retryable(Reason.UNAVAILABLE, "Azure is down.")
+
+
+@dataclass
+class FakeDevices:
+    """Direct methods; a device that is not online can not be asked."""
+
+    azure: FakeAzure
+
+    async def open(
+        self, klass: TunnelClassSpec, device: Device, request: OpenRequest
+    ) -> OpenAnswer | None:
+        self._called("open", device)
+        allowed = self.azure.allowed
+        refused = [f.port_name for f in request.forwards if allowed and f.port_name not in allowed]
+        if refused:
+            raise Terminal(Reason.DEVICE_REFUSED, f"not allowed: {refused}")
+        found = self.azure.connections[request.hybrid_connection]
+        _, key = found["rules"]["tunnel-listen"]
+        token = sas.parse(request.listen_token.reveal())
+        assert token.is_signed_with(key.encode())
+        assert token.expires_at == int(request.expires_at.timestamp())
+        self.azure.listening[device.id] = request
+        forwards = tuple(ForwardAnswer(f.port_name, allowed=True) for f in request.forwards)
+        return OpenAnswer(agent="fake/1", listening=True, forwards=forwards)
+
+    async def close(self, klass: TunnelClassSpec, device: Device, request: CloseRequest) -> None:
+        self._called("close", device)
+        self.azure.listening.pop(device.id, None)
+
+    def _called(self, verb: str, device: Device) -> None:
+        self.azure.hook(f"{verb}_device")
+        self.azure.calls[f"{verb} {device.id}"] += 1
+        if device.id not in self.azure.online:
+            raise Retryable(Reason.DEVICE_OFFLINE, f"Device {device.id!r} is not connected.")
+
+
+class OperatorWorld:
+    """All of it, with an operator that can be killed and started again."""
+
+    def __init__(self, *, now: datetime = NOON) -> None:
+        self.now = now
+        self.crash_at: int | None = None
+        self.steps = 0
+        self.cluster = FakeCluster(self._clock, self._step)
+        self.azure = FakeAzure(self._clock, self._step)
+        self.classes = [TunnelClass.from_dict(class_body())]
+        self.recheck_at: dict[Key, datetime | None] = {}
+        self.start_operator()
+
+    def _clock(self) -> datetime:
+        return self.now
+
+    def _step(self, _name: str) -> None:
+        """Count the operator's writes and calls; crash just before or after the one that is asked for."""
+        self.steps += 1
+        if self.crash_at is not None and self.steps > self.crash_at:
+            raise Crash
+
+    def start_operator(self) -> None:
+        """Start a process that remembers nothing."""
+        self.cache = Cache()
+        for klass in self.classes:
+            self.cache.put_class(klass)
+        world = World(
+            cluster=self.cluster,
+            relay=self.azure,
+            devices=FakeDevices(self.azure),
+            cache=self.cache,
+            memory=Memory(lambda: 0.0),
+            clock=self._clock,
+        )
+        self.reconciler = Reconciler(
+            world, controller_name="tunnels.dev/operator", default_image=IMAGE
+        )
+        self.cluster.feed(self.cache)
+
+    def apply(self, body: Mapping[str, Any]) -> Key:
+        """Do what `kubectl apply` does."""
+        new = copy.deepcopy(dict(body))
+        key = Key(new["metadata"]["namespace"], new["metadata"]["name"])
+        old = self.cluster.tunnels.get(key)
+        if old is not None:
+            new["metadata"] = old["metadata"]
+            if new["spec"] != old["spec"]:
+                new["metadata"]["generation"] += 1
+            new["status"] = old.get("status", {})
+        self.cluster.tunnels[key] = new
+        self.cache.put_tunnel(key, new["spec"].get("tunnelClassName"))
+        return key
+
+    def delete(self, key: Key) -> None:
+        """Do what `kubectl delete` does."""
+        body = self.cluster.tunnels.get(key)
+        if body is None:
+            return
+        if body["metadata"].get("finalizers"):
+            body["metadata"]["deletionTimestamp"] = format_time(self.now)
+        else:
+            del self.cluster.tunnels[key]
+            self.cluster._collect_garbage(body["metadata"]["uid"])
+
+    async def reconcile(self, key: Key) -> datetime | None:
+        """Run one pass."""
+        self.recheck_at[key] = await self.reconciler.reconcile(key)
+        return self.recheck_at[key]
+
+    def run_kubelet(self) -> None:
+        """Make Pods what the node would: ready when the device listens for the forwarder's own lease."""
+        for body in list(self.cluster.children.values()):
+            if body["kind"] == "Pod":
+                self._run_pod(body)
+
+    def _run_pod(self, body: dict[str, Any]) -> None:
+        status: dict[str, Any] = body["status"]
+        if status.get("phase") not in ("Succeeded", "Failed"):
+            secret = self.cluster.child(Kind.SECRET)
+            if secret is None:
+                return
+            settings = json.loads(base64.b64decode(secret["data"]["settings.json"]))
+            met = self.azure._listeners(settings["relay"]["hybridConnection"]) > 0
+            status = {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "True" if met else "False"}],
+            }
+            if format_time(self.now) >= settings["expiresAt"]:
+                status = ended_status("Expired")
+        if body["status"] != status:
+            body["status"] = status
+            self.cluster.touch(body)
+        self.cache.put_child(copy.deepcopy(body))
+
+    async def settle(self, key: Key, *, passes: int = 20) -> None:
+        """Run passes and the node until neither changes anything."""
+        for _ in range(passes):
+            before = self._state()
+            await self.reconcile(key)
+            self.run_kubelet()
+            if self._state() == before:
+                return
+        raise AssertionError("does not settle")
+
+    def _state(self) -> object:
+        statuses = [copy.deepcopy(body.get("status")) for body in self.cluster.children.values()]
+        return dict(self.cluster.writes), dict(self.azure.listening), statuses
+
+    async def pass_time(self, key: Key, span: timedelta) -> None:
+        """Let time pass, with the operator looking whenever it wanted to."""
+        end = self.now + span
+        while True:
+            recheck_at = self.recheck_at.get(key)
+            if recheck_at is None or recheck_at > end:
+                break
+            self.now = max(self.now, recheck_at)
+            self.run_kubelet()
+            await self.settle(key)
+        self.now = end
+        self.run_kubelet()
+
+    def tunnel(self, key: Key) -> Tunnel:
+        """Return the Tunnel as it is now."""
+        return Tunnel.from_dict(self.cluster.tunnels[key])
+
+    def ready(self, key: Key) -> tuple[str, str]:
+        """Return status and reason of the condition Ready."""
+        condition = self.tunnel(key).status.condition("Ready")
+        assert condition is not None
+        return condition.status, condition.reason
+
+
+def ended_status(reason: str, **totals: int) -> dict[str, Any]:
+    """Return the status of a Pod whose forwarder has ended with a termination message."""
+    message = json.dumps(
+        {"reason": reason, "connections": 3, "bytesIn": 10, "bytesOut": 20} | totals
+    )
+    terminated = {"exitCode": 0, "message": message}
+    return {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": terminated}}]}

@@ -1,0 +1,57 @@
+"""Programs of this project, run as their own processes."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Program:
+    """One `python -m MODULE`, which can be stopped, killed and started again."""
+
+    def __init__(
+        self, module: str, *arguments: str, environment: Mapping[str, str], log: Path
+    ) -> None:
+        self._argv = (sys.executable, "-m", module, *arguments)
+        # Nothing of the caller's own cluster or cloud gets in.
+        hidden = ("KUBE", "AZURE_")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
+        self._environment = inherited | dict(environment)
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def output(self) -> str:
+        """What it printed since its first start."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._argv, env=self._environment, stdout=log, stderr=log
+            )
+
+    async def kill(self) -> None:
+        """End it as by kill -9."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """End it as Kubernetes does; return its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        try:
+            async with asyncio.timeout(40):
+                return await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            raise
