@@ -1,1 +1,27 @@
-"""A simulated Azure: what this project uses of Relay, ARM, IoT Hub and Entra ID."""
+"""A simulated Azure for the demo and the tests: Relay, its ARM API, IoT Hub and a token endpoint.
+
+The official clients run against it unchanged. What no document settles about the real services is named
+`ASSUMED_...` in the code and listed in the README beside this package.
+"""
+
+from .app import AzureSim
+from .config import HubConfig, NamespaceConfig, SimConfig, Timings
+from .endpoints import DeviceEndpoint, Endpoints, HubEndpoint, RelayNamespaceEndpoint
+from .journal import ArmCall, MethodCall
+from .views import DeviceView, HybridConnectionView
+
+__all__ = [
+    "ArmCall",
+    "AzureSim",
+    "DeviceEndpoint",
+    "DeviceView",
+    "Endpoints",
+    "HubConfig",
+    "HubEndpoint",
+    "HybridConnectionView",
+    "MethodCall",
+    "NamespaceConfig",
+    "RelayNamespaceEndpoint",
+    "SimConfig",
+    "Timings",
+]

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -74,7 +73,7 @@ async def run(config: Config) -> None:
         metrics.queue_depth.set_function(lambda: len(queue))
         metrics.tunnels.set_function(lambda: len(cache))
         workers = _workers(config, world, queue, metrics)
-        registry = build_registry(cache, queue.add, connection.login, _on_startup(lifecycle))
+        registry = build_registry(cache, queue.add, connection.login)
         port = await stack.enter_async_context(
             serve_health(
                 config.health_port,
@@ -111,33 +110,32 @@ async def _run_until_stopped(
     stop_kopf = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         working = group.create_task(workers.run())
-        watching = group.create_task(
-            kopf.operator(
-                registry=registry,
-                settings=operator_settings(),
-                standalone=True,
-                clusterwide=not config.watch_namespaces,
-                namespaces=config.watch_namespaces,
-                stop_flag=stop_kopf,
-            )
-        )
         stopping = group.create_task(lifecycle.stopping.wait())
+        watching = group.create_task(_watch(config, registry, lifecycle, stop_kopf))
         await asyncio.wait({stopping, watching, working}, return_when=asyncio.FIRST_COMPLETED)
         lifecycle.stopping.set()
         await workers.drain(DRAIN)
         stop_kopf.set()
 
 
-def _on_startup(lifecycle: Lifecycle) -> Callable[[], None]:
-    """Return what runs once kopf is up, and takes the signals back that kopf has taken."""
-
-    def on_startup() -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lifecycle.stopping.set)
-        lifecycle.started.set()
-
-    return on_startup
+async def _watch(
+    config: Config, registry: kopf.OperatorRegistry, lifecycle: Lifecycle, stop: asyncio.Event
+) -> None:
+    """Run kopf, and take the signals back that it takes when it starts."""
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=registry,
+        settings=operator_settings(),
+        standalone=True,
+        clusterwide=not config.watch_namespaces,
+        namespaces=config.watch_namespaces,
+        stop_flag=stop,
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lifecycle.stopping.set)
+    lifecycle.started.set()
+    await kopf.run_tasks(tasks, ignored=before)
 
 
 def _now() -> datetime:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from .errors import ProtocolError
+from .errors import ProtocolError, is_text
 from .secret import Secret
 from .urls import RelayEndpoint
 
@@ -143,27 +143,28 @@ class OpenAnswer:
     def from_payload(cls, payload: object) -> "OpenAnswer":
         """Read the JSON object. Raises ProtocolError when the device does not speak version 1."""
         body = _versioned(payload)
+        forwards = [] if body.get("forwards") is None else _field(body, "forwards", list)
         return cls(
             agent=_field(body, "agent", str),
             listening=_field(body, "listening", bool),
-            forwards=tuple(_forward_answer(entry) for entry in body.get("forwards") or ()),
+            forwards=tuple(_forward_answer(entry) for entry in forwards),
         )
 
 
 def format_time(moment: datetime) -> str:
     """Return an RFC 3339 time in UTC, to the second, as Kubernetes writes it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
     """Read an RFC 3339 time. Raises ProtocolError when it is none, or has no zone."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ProtocolError(f"{text!r} is not a time such as 2026-01-31T10:00:00Z.") from None
-    if moment.tzinfo is None:
-        raise ProtocolError(f"The time {text!r} has no zone.")
-    return moment.astimezone(UTC)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ProtocolError(f"{text!r} is not a time with a zone, such as 2026-01-31T10:00:00Z.")
 
 
 def _versioned(payload: object) -> Mapping[str, Any]:
@@ -176,8 +177,11 @@ def _versioned(payload: object) -> Mapping[str, Any]:
 
 def _field(body: Mapping[str, Any], name: str, kind: type[T]) -> T:
     value = body.get(name)
-    if not isinstance(value, kind) or value == "":
+    # A JSON true is an int to Python, and no port.
+    if not isinstance(value, kind) or value == "" or (kind is int and isinstance(value, bool)):
         raise ProtocolError(f"The payload lacks {name!r}, or it is not of type {kind.__name__}.")
+    if isinstance(value, str) and not is_text(value):
+        raise ProtocolError(f"{name!r} is not Unicode text.")
     return value
 
 

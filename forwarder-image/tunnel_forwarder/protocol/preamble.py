@@ -11,7 +11,7 @@ reader sees a stream of bytes: where one message ends and the next begins means 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
-from .errors import ProtocolError
+from .errors import ProtocolError, is_text
 
 MAX_PORT_NAME = 255
 """Bytes in UTF-8; the length is a single byte, and azbridge lets a longer name wrap around in silence."""
@@ -45,7 +45,7 @@ class PortRequest:
 
     def to_messages(self) -> tuple[bytes, bytes]:
         """Return the two messages, in order. Raises ProtocolError for a name that can not be sent."""
-        name = self.port_name.encode()
+        name = self.port_name.encode() if is_text(self.port_name) else b""
         if not 0 < len(name) <= MAX_PORT_NAME:
             raise ProtocolError(f"A port name has 1 to {MAX_PORT_NAME} bytes, not {len(name)}.")
         return _VERSION + bytes((self.mode, len(name))), name

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 
 from .errors import ProtocolError
 from .secret import Secret
@@ -70,18 +70,18 @@ def sign(audience: str, *, key: bytes, rule: str | None, expires_at: int) -> Sec
 
 def parse(token: str) -> SharedAccessSignature:
     """Read a token. Raises ProtocolError, which quotes no part of it."""
-    if not token.startswith(_PREFIX):
-        raise ProtocolError("The token does not begin with 'SharedAccessSignature '.")
-    body = token.removeprefix(_PREFIX)
-    fields = dict(parse_qsl(body, keep_blank_values=True))
-    raw = dict(part.partition("=")[::2] for part in body.split("&"))
+    if not token.startswith(_PREFIX) or not token.isascii():
+        raise ProtocolError("The token is not ASCII that begins with 'SharedAccessSignature '.")
+    # The signature is over sr and se as they are written, escapes and all.
+    raw = dict(part.partition("=")[::2] for part in token.removeprefix(_PREFIX).split("&"))
+    fields = {name: unquote_plus(value) for name, value in raw.items()}
     missing = [name for name in ("sr", "sig", "se") if not fields.get(name)]
     if missing:
         raise ProtocolError(f"The token lacks {', '.join(missing)}.")
     if not _SECONDS.fullmatch(fields["se"]):
         raise ProtocolError("The token's expiry (se) is not a time in seconds.")
     try:
-        # parse_qsl reads an unescaped "+" as a blank; base64 has no blanks, so put it back.
+        # An unescaped "+" was read as a blank; base64 has no blanks, so put it back.
         signature = base64.b64decode(fields["sig"].replace(" ", "+"), validate=True)
     except (binascii.Error, ValueError):
         raise ProtocolError("The token's signature (sig) is not base64.") from None

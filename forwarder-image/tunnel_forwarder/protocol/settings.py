@@ -6,10 +6,11 @@ The forwarder reads the directory again when it changes, so that a tunnel can be
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
-from .errors import ProtocolError
+from .errors import ProtocolError, is_text
 from .method import format_time, parse_time
+from .preamble import PortRequest
 from .urls import RelayEndpoint
 
 SETTINGS_FILE = "settings.json"
@@ -18,11 +19,17 @@ CA_FILE = "ca.crt"
 """Authorities to trust besides the system's, in PEM; absent when there are none."""
 
 VERSION = 1
+MAX_PORT = 65535
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ListenPort:
-    """One TCP port of the forwarder and the port name that it stands for on the device."""
+    """One TCP port of the forwarder and the port name that it stands for on the device.
+
+    0 lets the system choose a port, for tests.
+    """
 
     name: str
     listen: int
@@ -68,26 +75,53 @@ class ForwarderSettings:
     def from_json(cls, text: str) -> "ForwarderSettings":
         """Read the file's text. Raises ProtocolError naming what is missing or wrong."""
         try:
-            body: dict[str, Any] = json.loads(text)
-            if body["version"] != VERSION:
-                raise ProtocolError(
-                    f"{SETTINGS_FILE} is of version {body['version']}, not {VERSION}."
-                )
-            return cls(
-                tunnel=str(body["tunnel"]),
-                correlation_id=str(body["correlationId"]),
-                endpoint=RelayEndpoint.parse(body["relay"]["endpoint"]),
-                hybrid_connection=str(body["relay"]["hybridConnection"]),
-                ports=tuple(ListenPort(str(p["name"]), int(p["listen"])) for p in body["ports"]),
-                expires_at=parse_time(body["expiresAt"]),
-                idle_seconds=int(body["idleSeconds"]),
-                warm_connections=int(body["warmConnections"]),
-            )
-        except json.JSONDecodeError:
+            body = json.loads(text)
+        except (ValueError, RecursionError):
             raise ProtocolError(f"{SETTINGS_FILE} is not JSON.") from None
-        except KeyError as error:
-            raise ProtocolError(f"{SETTINGS_FILE} lacks {error}.") from None
-        except (TypeError, AttributeError):
-            raise ProtocolError(
-                f"{SETTINGS_FILE} does not have the form that is expected."
-            ) from None
+        version = _get(body, "version", int)
+        if version != VERSION:
+            raise ProtocolError(f"{SETTINGS_FILE} is of version {version}, not {VERSION}.")
+        relay = _get(body, "relay", dict)
+        return cls(
+            tunnel=_get(body, "tunnel", str),
+            correlation_id=_get(body, "correlationId", str),
+            endpoint=RelayEndpoint.parse(_get(relay, "endpoint", str)),
+            hybrid_connection=_get(relay, "hybridConnection", str),
+            ports=_ports(_get(body, "ports", list)),
+            expires_at=parse_time(_get(body, "expiresAt", str)),
+            idle_seconds=_count(body, "idleSeconds"),
+            warm_connections=_count(body, "warmConnections"),
+        )
+
+
+def _ports(entries: list[object]) -> tuple[ListenPort, ...]:
+    ports = tuple(ListenPort(_get(e, "name", str), _count(e, "listen")) for e in entries)
+    if not ports:
+        raise ProtocolError(f"{SETTINGS_FILE} names no port.")
+    for port in ports:
+        PortRequest(port.name).to_messages()  # raises for a name that can not be sent
+        if port.listen > MAX_PORT:
+            raise ProtocolError(f"{SETTINGS_FILE}: {port.listen} is no TCP port.")
+    names = [port.name for port in ports]
+    listens = [port.listen for port in ports if port.listen]
+    if len(set(names)) != len(names) or len(set(listens)) != len(listens):
+        raise ProtocolError(f"{SETTINGS_FILE} has the same port twice.")
+    return ports
+
+
+def _count(body: object, name: str) -> int:
+    value = _get(body, name, int)
+    if isinstance(value, bool) or value < 0:
+        raise ProtocolError(f"{SETTINGS_FILE}: {name!r} is not a number from 0 upwards.")
+    return value
+
+
+def _get(body: object, name: str, kind: type[T]) -> T:
+    value = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(value, kind) or value == "":
+        raise ProtocolError(
+            f"{SETTINGS_FILE} lacks {name!r}, or it is not of type {kind.__name__}."
+        )
+    if isinstance(value, str) and not is_text(value):
+        raise ProtocolError(f"{SETTINGS_FILE}: {name!r} is not Unicode text.")
+    return value

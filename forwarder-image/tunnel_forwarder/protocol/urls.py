@@ -1,12 +1,17 @@
 """The addresses of a hybrid connection (documentation "Azure Relay Hybrid Connections protocol")."""
 
+import re
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from .errors import ProtocolError
 
 TOKEN_HEADER = "ServiceBusAuthorization"  # noqa: S105 - the name of a header
 """Carries the token of a listener or sender. Preferred to the query, which ends up in access logs."""
+
+_ENDPOINT = re.compile(
+    r"sb://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?", re.IGNORECASE | re.ASCII
+)
 
 RENDEZVOUS_SECONDS = 30
 """How long an accept address is good for, at most (same document)."""
@@ -22,16 +27,13 @@ class RelayEndpoint:
     @classmethod
     def parse(cls, text: str) -> "RelayEndpoint":
         """Read `sb://host[:port]/`. Raises ProtocolError for anything else."""
-        try:
-            parts = urlsplit(text)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host, port = None, None
-        if host is None or parts.scheme != "sb" or parts.path not in ("", "/"):
+        match = _ENDPOINT.fullmatch(text)
+        port = int(match[2] or 443) if match else 0
+        if match is None or not 0 < port <= 65535:  # noqa: PLR2004 - a TCP port
             raise ProtocolError(
                 f"The relay endpoint {text!r} is not of the form sb://NAMESPACE.servicebus.windows.net/."
             )
-        return cls(host, port or 443)
+        return cls(match[1].strip("[]").lower(), port)
 
     @property
     def authority(self) -> str:

@@ -66,7 +66,7 @@ def operator_settings() -> kopf.OperatorSettings:
 
 
 def build_registry(
-    cache: Cache, add: Add, login: Callable[[], kopf.ConnectionInfo], on_startup: Callable[[], None]
+    cache: Cache, add: Add, login: Callable[[], kopf.ConnectionInfo]
 ) -> kopf.OperatorRegistry:
     """Return the handlers.
 
@@ -75,10 +75,6 @@ def build_registry(
     been filled from the first listing: no Tunnel is looked at before its children are known.
     """
     registry = kopf.OperatorRegistry()
-
-    @kopf.on.startup(registry=registry)
-    async def started(**_: Any) -> None:
-        on_startup()
 
     @kopf.on.login(registry=registry)
     async def logged_in(**_: Any) -> kopf.ConnectionInfo:

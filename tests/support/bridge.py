@@ -1,0 +1,87 @@
+"""A whole bridge in one process: local forwarder, relay, remote forwarder."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client import CollectorRegistry
+
+from tunnel_forwarder.clock import Clock
+from tunnel_forwarder.evidence import Evidence
+from tunnel_forwarder.local import LocalForwarder
+from tunnel_forwarder.metrics import make_set_up_histogram
+from tunnel_forwarder.protocol.secret import Secret
+from tunnel_forwarder.protocol.settings import ForwarderSettings, ListenPort
+from tunnel_forwarder.receiver import Target
+from tunnel_forwarder.remote import RemoteForwarder
+from tunnel_forwarder.sender import Sender
+from tunnel_forwarder.session import Session
+from tunnel_forwarder.transport import Dialer
+
+SEND, LISTEN = (
+    Secret(f"SharedAccessSignature sr={name}&sig=YQ%3D%3D&se=9999999999&skn={name}")
+    for name in ("send", "listen")
+)
+
+
+@dataclass
+class Bridge:
+    """What a test drives: `port` of the local forwarder leads to the remote's target of that name."""
+
+    local: LocalForwarder
+    remote: RemoteForwarder
+
+    def port(self, name: str = "echo") -> int:
+        return self.local.addresses[name]
+
+
+def make_settings(endpoint, *, names=("echo",), warm=0, idle=0, expires_at=None, listen=0):
+    return ForwarderSettings(
+        tunnel="imaging/mri-7",
+        correlation_id="c-1",
+        endpoint=endpoint,
+        hybrid_connection="hc",
+        ports=tuple(ListenPort(name, listen) for name in names),
+        expires_at=expires_at or datetime.now(UTC) + timedelta(hours=1),
+        idle_seconds=idle,
+        warm_connections=warm,
+    )
+
+
+def make_remote(relay, certificates, targets, **options):
+    return RemoteForwarder(
+        endpoint=relay.endpoint,
+        hybrid_connection="hc",
+        token=LISTEN,
+        targets={name: Target("127.0.0.1", port) for name, port in targets.items()},
+        tls=certificates.client,
+        **options,
+    )
+
+
+def make_local(relay, certificates, *, max_streams=1000, dial_timeout=5.0, pool=None, **settings):
+    sender = Sender(
+        make_settings(relay.endpoint, **settings),
+        SEND,
+        Dialer(certificates.client, timeout=dial_timeout),
+        Evidence(),
+        slots=asyncio.Semaphore(32),
+    )
+    return LocalForwarder(
+        sender,
+        Session(Clock()),
+        set_up=make_set_up_histogram(CollectorRegistry()),
+        max_streams=max_streams,
+        pool=pool and pool(sender),
+    )
+
+
+@contextlib.asynccontextmanager
+async def bridging(relay, certificates, targets, *, names=None, **options) -> AsyncIterator[Bridge]:
+    local = make_local(relay, certificates, names=names or tuple(targets), **options)
+    async with make_remote(relay, certificates, targets) as remote:
+        await remote.wait_listening()
+        async with local.running():
+            yield Bridge(local, remote)
