@@ -4,11 +4,13 @@ import asyncio
 import base64
 import json
 import shutil
+import sys
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
 from support.kubectl import Kubectl, eventually
 from support.node import pretend_node
 from support.processes import Program
@@ -156,7 +158,7 @@ async def operator(azure, tunnel_class, namespace, service_account_kubeconfig, t
     yield program
     if program.is_running:
         assert await program.stop() == 0
-    print(program.output)
+    sys.stdout.write(program.output)
 
 
 @pytest.fixture
@@ -177,7 +179,7 @@ async def device(azure, tmp_path):
     yield program
     if program.is_running:
         await program.stop()
-    print(program.output)
+    sys.stdout.write(program.output)
 
 
 @dataclass
@@ -223,9 +225,11 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(kubectl, azure, operator, device, namespace, tunnel_class, server):
-    def is_ready(pod):
-        """Whether the forwarder could meet a listener: which hybrid connection is the Pod's is in its name."""
+async def stage(  # noqa: PLR0917 - fixtures arrive as arguments
+    kubectl, azure, operator, device, namespace, tunnel_class, server
+):
+    def is_ready():
+        """Whether the forwarder could meet a listener; there is one tunnel at a time here."""
         return any(view.listeners > 0 for view in azure.hybrid_connections().values())
 
     async with pretend_node(server.kubeconfig, namespace, is_ready):

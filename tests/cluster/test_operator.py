@@ -1,6 +1,7 @@
 """One tunnel's life, through the official SDKs, a real API server and the operator's own rights."""
 
 import pytest
+
 from support.kubectl import eventually
 
 WAYS = [

@@ -61,6 +61,13 @@ def make_remote(relay, certificates, targets, **options):
     )
 
 
+@contextlib.asynccontextmanager
+async def listening_device(relay, certificates, targets) -> AsyncIterator[RemoteForwarder]:
+    async with make_remote(relay, certificates, targets) as remote:
+        await remote.wait_listening()
+        yield remote
+
+
 def make_local(relay, certificates, *, max_streams=1000, dial_timeout=5.0, pool=None, **settings):
     sender = Sender(
         make_settings(relay.endpoint, **settings),
@@ -81,7 +88,5 @@ def make_local(relay, certificates, *, max_streams=1000, dial_timeout=5.0, pool=
 @contextlib.asynccontextmanager
 async def bridging(relay, certificates, targets, *, names=None, **options) -> AsyncIterator[Bridge]:
     local = make_local(relay, certificates, names=names or tuple(targets), **options)
-    async with make_remote(relay, certificates, targets) as remote:
-        await remote.wait_listening()
-        async with local.running():
-            yield Bridge(local, remote)
+    async with listening_device(relay, certificates, targets) as remote, local.running():
+        yield Bridge(local, remote)

@@ -4,16 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from kubernetes.aio import client, config
 
 
 @asynccontextmanager
 async def pretend_node(
-    kubeconfig: Path, namespace: str, is_ready: Callable[[Any], bool]
+    kubeconfig: Path, namespace: str, is_ready: Callable[[], bool]
 ) -> AsyncIterator[None]:
-    """Make Pods of a namespace Running, and Ready when `is_ready` says so of the Pod, while inside."""
+    """Make Pods of a namespace Running, and Ready when `is_ready` says so, while inside."""
     configuration = client.Configuration()
     await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
     async with client.ApiClient(configuration) as api:
@@ -25,7 +24,7 @@ async def pretend_node(
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _run(core: client.CoreV1Api, namespace: str, is_ready: Callable[[Any], bool]) -> None:
+async def _run(core: client.CoreV1Api, namespace: str, is_ready: Callable[[], bool]) -> None:
     while True:
         pods = await core.list_namespaced_pod(namespace)
         for pod in pods.items:
@@ -35,7 +34,7 @@ async def _run(core: client.CoreV1Api, namespace: str, is_ready: Callable[[Any],
                     pod.metadata.name, namespace, grace_period_seconds=0
                 )
                 continue
-            wanted = "True" if is_ready(pod) else "False"
+            wanted = "True" if is_ready() else "False"
             has = {c.type: c.status for c in pod.status.conditions or ()}
             if has.get("Ready") != wanted:
                 status = {

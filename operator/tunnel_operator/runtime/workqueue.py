@@ -71,9 +71,15 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """Wait for a due key and begin to work on it; `done` must follow."""
-        while self._is_closed or not self._ready:
+        while (key := self.get_nowait()) is None:
             self._wakeup.clear()
             await self._wakeup.wait()
+        return key
+
+    def get_nowait(self) -> K | None:
+        """Begin to work on a due key, if there is one; `done` must follow."""
+        if self._is_closed or not self._ready:
+            return None
         key = self._ready.popleft()
         self._due.discard(key)
         self._active.add(key)

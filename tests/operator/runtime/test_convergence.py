@@ -6,6 +6,7 @@ from datetime import timedelta
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from support.operator_world import Crash, OperatorWorld, ended_status
 from support.tunnels import tunnel_body
 from tunnel_operator.api.keys import Key

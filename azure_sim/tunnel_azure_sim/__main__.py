@@ -1,0 +1,129 @@
+"""`python -m tunnel_azure_sim`: one process that is all of Azure that a tunnel needs."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from . import logs
+from .app import AzureSim
+from .config import (
+    ARM_PORT,
+    CLIENT_ID,
+    HUB_PORT,
+    IDENTITY_PORT,
+    MQTT_PORT,
+    RELAY_PORT,
+    RESOURCE_GROUP,
+    SUBSCRIPTION_ID,
+    TENANT_ID,
+    HubConfig,
+    NamespaceConfig,
+    SimConfig,
+)
+from .errors import SimError
+
+STOP_SECONDS = 4.5
+"""After this the process ends whatever still runs: a stop takes less than 5 s."""
+
+_log = structlog.get_logger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status."""
+    logs.configure()
+    try:
+        config = _config(_parser().parse_args(arguments))
+        uvloop.run(_run(config))
+    except SimError as error:
+        _log.error("sim.failed", reason=str(error))
+        return 2
+    except TimeoutError:
+        _log.warning("sim.stop_overdue", seconds=STOP_SECONDS)
+        return 1
+    except OSError as error:
+        _log.error("sim.failed", reason=f"{error.strerror or error}")
+        return 2
+    return 0
+
+
+async def _run(config: SimConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.timeout(None) as deadline, AzureSim(config):
+        await stop.wait()
+        deadline.reschedule(loop.time() + STOP_SECONDS)
+    _log.info("sim.stopped")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tunnel_azure_sim",
+        description="A simulated Azure: Relay, its ARM API, IoT Hub and a token endpoint.",
+    )
+    add = parser.add_argument
+    add("--address", default="127.0.0.1", help="the address to listen on, which clients dial")
+    add(
+        "--state-dir",
+        type=Path,
+        required=True,
+        help="holds the authority, the keys, endpoints.json",
+    )
+    add("--device", action="append", default=[], metavar="ID", help="a device that each hub knows")
+    add("--relay-namespace", action="append", default=[], metavar="NAME", help="default: demo")
+    add("--hub", action="append", default=[], metavar="NAME", help="default: demo-hub")
+    add("--dns-name", action="append", default=[], metavar="NAME", help="a further name of ours")
+    add("--tenant", default=TENANT_ID, metavar="ID")
+    add("--client-id", default=CLIENT_ID, metavar="ID", help="the one application")
+    add("--subscription", default=SUBSCRIPTION_ID, metavar="ID")
+    add("--resource-group", default=RESOURCE_GROUP, metavar="NAME")
+    add("--assertion-jwks", type=Path, metavar="FILE", help="keys that sign workloads' assertions")
+    add("--seed", type=int, help="makes the choice of listeners repeatable")
+    for plane, port, what in (
+        ("identity", IDENTITY_PORT, "the token endpoint's port"),
+        ("arm", ARM_PORT, "ARM's port"),
+        ("relay", RELAY_PORT, "the first namespace's port; others get free ones"),
+        ("hub", HUB_PORT, "the first hub's REST port; others get free ones"),
+        ("mqtt", MQTT_PORT, "the port of all hubs' MQTT; azure-iot-device dials 8883 alone"),
+    ):
+        add(f"--{plane}-port", type=int, default=port, metavar="PORT", help=what)
+    return parser
+
+
+def _config(given: argparse.Namespace) -> SimConfig:
+    namespaces = given.relay_namespace or ["demo"]
+    hubs = given.hub or ["demo-hub"]
+    devices = tuple(given.device)
+    return SimConfig(
+        address=given.address,
+        state_dir=given.state_dir,
+        relay_namespaces=tuple(
+            NamespaceConfig(name, given.relay_port if index == 0 else 0)
+            for index, name in enumerate(namespaces)
+        ),
+        hubs=tuple(
+            HubConfig(name, devices, given.hub_port if index == 0 else 0)
+            for index, name in enumerate(hubs)
+        ),
+        dns_names=tuple(given.dns_name),
+        tenant_id=given.tenant,
+        client_id=given.client_id,
+        subscription_id=given.subscription,
+        resource_group=given.resource_group,
+        identity_port=given.identity_port,
+        arm_port=given.arm_port,
+        mqtt_port=given.mqtt_port,
+        assertion_jwks=given.assertion_jwks,
+        seed=given.seed,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""IoT Hub: the REST API that services call, and the MQTT endpoint that devices dial.
+
+errors       IoT Hub's error codes and their nested JSON
+model        hubs, devices, modules
+authorization  shared access signatures of policies and devices, Entra tokens
+methods      direct methods: waiting, deadlines, records
+service      the REST API; no HTTP of its own
+server       the REST API over HTTPS
+mqtt_codec   MQTT 3.1.1 packets, bytes in and values out
+topics       IoT Hub's topics, text in and values out
+session      one device's MQTT connection
+broker       the MQTT listener
+"""

@@ -1,0 +1,68 @@
+"""Devices, modules and twins as JSON, as azure-iot-hub reads them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from .model import Identity
+
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def render_identity(identity: Identity) -> dict[str, Any]:
+    """Return a device or module of the identity registry. The answer holds its keys."""
+    device, _, module = identity.id.partition("/")
+    body: dict[str, Any] = {
+        "deviceId": device,
+        "generationId": identity.generation_id,
+        "etag": identity.etag,
+        "connectionState": _state(identity),
+        "connectionStateUpdatedTime": _time(identity.state_changed_at),
+        "lastActivityTime": _time(identity.last_activity_at),
+        "cloudToDeviceMessageCount": 0,
+        "authentication": {
+            "type": "sas",
+            "symmetricKey": {
+                "primaryKey": identity.keys.primary.reveal(),
+                "secondaryKey": identity.keys.secondary.reveal(),
+            },
+            "x509Thumbprint": {"primaryThumbprint": None, "secondaryThumbprint": None},
+        },
+    }
+    if module:
+        return body | {"moduleId": module}
+    return body | {
+        "status": _status(identity),
+        "statusReason": None,
+        "statusUpdatedTime": _NEVER,
+        "capabilities": {"iotEdge": False},
+    }
+
+
+def render_twin(identity: Identity) -> dict[str, Any]:
+    """Return a twin: its head is real, its properties are always empty."""
+    device, _, module = identity.id.partition("/")
+    properties = {"$metadata": {"$lastUpdated": _NEVER}, "$version": 1}
+    body: dict[str, Any] = {
+        "deviceId": device,
+        "etag": identity.etag,
+        "version": 1,
+        "status": _status(identity),
+        "connectionState": _state(identity),
+        "lastActivityTime": _time(identity.last_activity_at),
+        "authenticationType": "sas",
+        "properties": {"desired": properties, "reported": properties},
+        "tags": {},
+    }
+    return body | {"moduleId": module} if module else body
+
+
+def _state(identity: Identity) -> str:
+    return "Connected" if identity.connected else "Disconnected"
+
+
+def _status(identity: Identity) -> str:
+    return "enabled" if identity.enabled else "disabled"
+
+
+def _time(moment: datetime | None) -> str:
+    return _NEVER if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

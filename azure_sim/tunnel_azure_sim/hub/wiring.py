@@ -1,0 +1,58 @@
+"""A hub made from its configuration, and how clients reach it."""
+
+from datetime import datetime
+
+from tunnel_forwarder.protocol.secret import Secret
+
+from ..config import HubConfig, SimConfig, hub_fqdn
+from ..endpoints import DeviceEndpoint, HubEndpoint
+from ..state import KeyStore
+from ..web import authority
+from .model import BUILT_IN_POLICIES, Hub, Identity, Policy
+
+
+def make_hub(config: SimConfig, hub: HubConfig, store: KeyStore, now: datetime) -> Hub:
+    """Return a hub with its built-in policies and its devices, all with the keys of the last start."""
+    policies = {
+        name: Policy(name, permissions, store.get_or_create(f"hub/{hub.name}/policies/{name}"))
+        for name, permissions in BUILT_IN_POLICIES.items()
+    }
+    identities = {
+        device: Identity(device, store.get_or_create(f"hub/{hub.name}/devices/{device}"), now)
+        for device in hub.devices
+    }
+    return Hub(hub.name, config.hub_names(hub.name), policies, identities)
+
+
+def hub_endpoint(config: SimConfig, hub: Hub, devices: tuple[str, ...], port: int) -> HubEndpoint:
+    """Return how services and devices reach a hub whose REST API listens on `port`."""
+    return HubEndpoint(
+        name=hub.name,
+        host_name=authority(config.address, port),
+        connection_string=policy_connection_string(config, hub, "service", port),
+        devices=tuple(
+            DeviceEndpoint(device, device_connection_string(config, hub, device))
+            for device in devices
+        ),
+    )
+
+
+def policy_connection_string(config: SimConfig, hub: Hub, policy: str, port: int) -> Secret:
+    """Return the connection string of one of the hub's policies."""
+    key = hub.policies[policy].keys.primary.reveal()
+    host = authority(config.address, port)
+    return Secret(f"HostName={host};SharedAccessKeyName={policy};SharedAccessKey={key}")
+
+
+def device_connection_string(config: SimConfig, hub: Hub, identity: str) -> Secret:
+    """Return the connection string of a device or module.
+
+    GatewayHostName moves where azure-iot-device connects to, and nothing else: user name and token keep
+    the hub's own name.
+    """
+    device, _, module = identity.partition("/")
+    key = hub.existing(identity).keys.primary.reveal()
+    parts = [f"HostName={hub_fqdn(hub.name)}", f"DeviceId={device}"]
+    if module:
+        parts.append(f"ModuleId={module}")
+    return Secret(";".join([*parts, f"SharedAccessKey={key}", f"GatewayHostName={config.address}"]))

@@ -1,0 +1,1 @@
+"""Entra ID, as far as workload identity needs it: assertions in, access tokens out."""

@@ -1,0 +1,59 @@
+"""A client inside the cluster: what it gets of a tunnel, it gets through the Service as any Pod would."""
+
+import json
+
+from .errors import DevError
+from .stage import Stage
+
+SCRIPT = """
+import json, socket, sys, urllib.request
+host, web, raw, said = sys.argv[1:5]
+page = urllib.request.urlopen(f"http://{host}:{web}/", timeout=20).read().decode()
+with socket.create_connection((host, int(raw)), timeout=20) as stream:
+    stream.sendall(said.encode())
+    # The client has nothing more to say, and still gets the answer: half-close.
+    stream.shutdown(socket.SHUT_WR)
+    heard = b""
+    while part := stream.recv(65536):
+        heard += part
+print(json.dumps({"page": page, "heard": heard.decode()}))
+"""
+
+
+def visit(
+    stage: Stage, namespace: str, host: str, *, ports: tuple[int, int], words: str
+) -> tuple[str, str]:
+    """Return the page of the first port, and what the second, a raw one, answered to the words."""
+    name = f"client-{host.partition('.')[0]}"
+    stage.kubectl("delete", "pod", name, "-n", namespace, "--ignore-not-found", "--wait")
+    arguments = ["-c", SCRIPT, host, *map(str, ports), words]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "containers": [
+                {
+                    "name": "client",
+                    # Any image with Python would do, and this one is there.
+                    "image": stage.forwarder_image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["/opt/venv/bin/python", *arguments],
+                }
+            ],
+        },
+    }
+    stage.apply(pod)
+    where = ("-n", namespace)
+    try:
+        done = "--for=jsonpath={.status.containerStatuses[0].state.terminated}"
+        stage.kubectl("wait", done, f"pod/{name}", *where, "--timeout=60s")
+        log = stage.kubectl("logs", name, *where)
+        answer = json.loads(log.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        raise DevError(f"The client Pod got nothing through the tunnel:\n{log}") from None
+    finally:
+        stage.kubectl("delete", "pod", name, *where, "--wait=false", "--ignore-not-found")
+    return str(answer["page"]), str(answer["heard"])

@@ -1,0 +1,93 @@
+"""The sender's side of a rendezvous: dial the hybrid connection, ask for a port by name."""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import DialError, Reason, RefusedError
+from .evidence import Evidence
+from .link import Link
+from .protocol.errors import ProtocolError
+from .protocol.preamble import PortRequest, Refusal, ReplyReader
+from .protocol.secret import Secret
+from .protocol.settings import ForwarderSettings
+from .protocol.urls import connect_url
+from .transport import Dialer
+
+REPLY_SECONDS = 20.0
+"""Our listener opens the target before it answers, and gives that 10 s."""
+
+_REFUSALS = {
+    Refusal.UNSUPPORTED: (Reason.UNSUPPORTED, "does not know this version of the preamble"),
+    Refusal.WANTS_DATAGRAM: (Reason.MODE_MISMATCH, "forwards datagrams under this port name"),
+    Refusal.WANTS_STREAM: (Reason.MODE_MISMATCH, "forwards streams under this port name"),
+}
+
+
+@dataclass(slots=True, eq=False)
+class Sender:
+    """Makes rendezvous with a device's listener, a bounded number at a time, and keeps the evidence."""
+
+    settings: ForwarderSettings
+    token: Secret
+    dialer: Dialer
+    evidence: Evidence
+    slots: asyncio.Semaphore
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+
+    async def rendezvous(self) -> Link:
+        """Return a link that the device's listener has accepted. Raises DialError."""
+        link = Link(self.new_id())
+        url = connect_url(
+            self.settings.endpoint, self.settings.hybrid_connection, tracking_id=link.tracking_id
+        )
+        try:
+            async with self.slots:
+                await self.dialer.dial(url, link, token=self.token)
+        except DialError as error:
+            self.evidence.refuted(str(error))
+            raise
+        self.evidence.proven()
+        return link
+
+
+async def ask_for_port(link: Link, name: str, *, within: float = REPLY_SECONDS) -> None:
+    """Send the preamble and wait until it is accepted; the link then carries the stream's bytes.
+
+    Raises LinkLostError or RefusedError, and the link is then closed.
+    """
+    try:
+        for message in PortRequest(name).to_messages():
+            link.write(message)
+        async with asyncio.timeout(within):
+            await _read_reply(link, name)
+    except TimeoutError:
+        link.abort("no answer to the preamble")
+        raise RefusedError(
+            Reason.NO_REPLY, f"The device did not answer for port {name!r} within {within:g} s."
+        ) from None
+    except BaseException:
+        link.close()
+        raise
+
+
+async def _read_reply(link: Link, name: str) -> None:
+    reader = ReplyReader()
+    answer = None
+    while answer is None:
+        data = await link.read()
+        if not data:
+            raise RefusedError(
+                Reason.UNKNOWN_PORT,
+                f"The device closed without an answer: it does not forward port {name!r}.",
+            )
+        try:
+            answer = reader.feed(data)
+        except ProtocolError as error:
+            raise RefusedError(Reason.UNSUPPORTED, str(error)) from None
+    refusal, rest = answer
+    if refusal is not None:
+        reason, text = _REFUSALS[refusal]
+        raise RefusedError(reason, f"The device {text} ({name!r}).")
+    link.unread(rest)

@@ -1,0 +1,135 @@
+"""What the API server itself says to a person who writes a Tunnel or a TunnelClass."""
+
+import json
+
+import pytest
+
+from support.kubectl import KubectlError
+from support.tunnels import class_body, tunnel_body
+
+
+def tunnel(name="mri-7", **spec):
+    body = tunnel_body(name, **spec)
+    body["metadata"] = {"name": name, "namespace": "default"}
+    return body
+
+
+def tunnel_class(**spec):
+    body = class_body(**spec)
+    body["metadata"] = {"name": "azure"}
+    return body
+
+
+def refusal(kubectl, body):
+    with pytest.raises(KubectlError) as error:
+        kubectl.apply(body, "--dry-run=server")
+    return str(error.value)
+
+
+WEB = {"name": "web", "port": 80, "protocol": "HTTP"}
+BAD_TUNNELS = [
+    (tunnel("Mri"), "must consist of lower case"),
+    (tunnel("7-mri"), "begins with a letter"),
+    (tunnel("m" * 53), "at most 52 characters"),
+    (tunnel(device={"id": ""}), "should be at least 1 chars long"),
+    (tunnel(device={"id": "no spaces"}), "spec.device.id"),
+    (tunnel(ports=[]), "should have at least 1 items"),
+    (tunnel(ports=[WEB, WEB | {"name": "web2"}]), "two ports have the same number"),
+    (tunnel(ports=[WEB | {"name": "80"}]), "a port's name needs a letter"),
+    (tunnel(ports=[WEB | {"port": 70000}]), "should be less than or equal to 65535"),
+    (tunnel(ports=[WEB | {"target": "localhost"}]), "spec.ports[0].target"),
+    (
+        tunnel(ports=[WEB | {"target": "localhost:70000"}]),
+        "the target's port must be between 1 and 65535",
+    ),
+    (tunnel(ports=[WEB | {"protocol": "UDP"}]), 'supported values: "HTTP", "HTTPS", "TCP"'),
+    (
+        tunnel(ports=[{"name": "ssh", "port": 22}], expose={"ingress": {"host": "a.test"}}),
+        "an Ingress carries HTTP only",
+    ),
+    (
+        tunnel(expose={"ingress": {"portName": "ssh"}}),
+        "expose.ingress.portName must be the name of one of the ports with protocol HTTP",
+    ),
+    (tunnel(ttl="soon"), "spec.ttl"),
+    (tunnel(ttl=""), "ttl must be at least 30s"),
+    (tunnel(ttl="5s"), "ttl must be at least 30s"),
+    (tunnel(ttl="1000h"), "ttl must be at most 168h"),
+    (tunnel(idleTimeout="3s"), "idleTimeout must be 0s (never) or at least 10s"),
+    (tunnel(bogus=True), 'unknown field "spec.bogus"'),
+]
+BAD_CLASSES = [
+    (
+        tunnel_class(limits={"defaultTTL": "4h", "maxTTL": "2h"}),
+        "limits.defaultTTL must not be longer than limits.maxTTL",
+    ),
+    (tunnel_class(iotHub={"hostName": "https://hub"}), "spec.iotHub.hostName"),
+    (
+        tunnel_class(
+            relay=class_body()["spec"]["relay"] | {"endpoint": "https://x.servicebus.windows.net"}
+        ),
+        "spec.relay.endpoint",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"), BAD_TUNNELS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_a_bad_tunnel_is_refused_with_a_sentence(kubectl, body, sentence):
+    assert sentence in refusal(kubectl, body)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"), BAD_CLASSES, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_a_bad_class_is_refused_with_a_sentence(kubectl, body, sentence):
+    assert sentence in refusal(kubectl, body)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"device": {"id": "another"}}, "a Tunnel is to one device for life"),
+        ({"tunnelClassName": "another"}, "tunnelClassName can not be changed"),
+        ({"tunnelClassName": None}, "tunnelClassName can not be changed"),
+    ],
+)
+def test_what_a_tunnel_is_to_stays(kubectl, namespace, change, sentence):
+    body = tunnel()
+    body["metadata"]["namespace"] = namespace
+    kubectl.apply(body)
+    patch = json.dumps({"spec": change})
+    with pytest.raises(KubectlError, match=sentence):
+        kubectl("patch", "tunnel", "mri-7", "-n", namespace, "--type=merge", "-p", patch)
+
+
+def test_a_fresh_tunnel_is_not_taken_for_a_healthy_one(kubectl, namespace):
+    """kstatus calls an object without conditions current."""
+    body = tunnel()
+    body["metadata"]["namespace"] = namespace
+    kubectl.apply(body)
+    seen = kubectl.get("tunnel", "mri-7", "-n", namespace)
+    [ready] = seen["status"]["conditions"]
+    assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "Unknown", "Pending")
+    assert seen["spec"]["suspend"] is False
+    assert seen["spec"]["ports"][1]["protocol"] == "TCP"
+
+
+def test_tunnels_can_be_listed_by_device(kubectl, namespace):
+    for name in ("mri-7", "ct-1"):
+        body = tunnel(name)
+        body["metadata"]["namespace"] = namespace
+        kubectl.apply(body)
+    found = kubectl.items("tun", "-n", namespace, "--field-selector", "spec.device.id=ct-1")
+    assert [item["metadata"]["name"] for item in found] == ["ct-1"]
+    header = kubectl("get", "tunnels", "-n", namespace).splitlines()[0].split()
+    assert header == ["NAME", "DEVICE", "READY", "REASON", "URL", "EXPIRES", "AGE"]
+    assert "tunnel.tunnels.dev/mri-7" in kubectl("get", "all", "-n", namespace)
+
+
+def test_examples_are_accepted(kubectl):
+    kubectl("apply", "-f", "manifests/examples/tunnelclass.yaml", "--dry-run=server")
+    example = "manifests/examples/tunnel.yaml"
+    kubectl("create", "namespace", "imaging")
+    kubectl("apply", "-f", example, "--dry-run=server")

@@ -1,0 +1,61 @@
+"""A running simulated Azure for the official SDKs, which are not told that it is one."""
+
+import asyncio
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from tunnel_azure_sim import AzureSim, SimConfig, Timings
+
+
+@pytest.fixture
+def page_size(request):
+    return getattr(request, "param", 100)
+
+
+@pytest.fixture
+async def sim(azure_state, page_size):
+    timings = Timings(close=1.0, method_second=0.05)
+    config = SimConfig.for_tests(azure_state, timings=timings)
+    async with AzureSim(replace(config, arm_page_size=page_size)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def azure_state_template(tmp_path_factory):
+    """A state directory in which the slow keys are made once for all tests."""
+
+    directory = tmp_path_factory.mktemp("azure")
+
+    async def start_once() -> None:
+        async with AzureSim(SimConfig.for_tests(directory)):
+            pass
+
+    asyncio.run(start_once())
+    return directory
+
+
+@pytest.fixture
+def azure_state(azure_state_template, tmp_path):
+
+    return shutil.copytree(azure_state_template, tmp_path / "azure")
+
+
+@pytest.fixture
+def trust(sim, monkeypatch):
+    """Trust the simulation's authority as every SDK is documented to be told to."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(sim.endpoints.ca_file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(sim.endpoints.ca_file))
+
+
+@pytest.fixture
+def workload(sim, trust, monkeypatch, tmp_path):  # noqa: ARG001 - the SDK finds it in the environment
+    """Set the environment that Kubernetes' workload identity webhook sets in a Pod."""
+    token_file = tmp_path / "federated-token"
+    token_file.write_text(sim.assertion().reveal())
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", sim.endpoints.authority_host)
+    monkeypatch.setenv("AZURE_TENANT_ID", sim.endpoints.tenant_id)
+    monkeypatch.setenv("AZURE_CLIENT_ID", sim.endpoints.client_id)
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(token_file))
+    return token_file

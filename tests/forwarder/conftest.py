@@ -1,0 +1,23 @@
+import asyncio
+
+import pytest
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from support.fixtures import certificates, relay
+from tunnel_forwarder.metrics import make_set_up_histogram
+
+__all__ = ["certificates", "relay"]
+
+
+def pytest_asyncio_loop_factories(item):
+    """The forwarder runs on uvloop; the data path must hold on asyncio's own loop as well."""
+    uv = {"uvloop": uvloop.new_event_loop}
+    if item.path.name == "test_bridge.py":
+        return uv | {"asyncio": asyncio.SelectorEventLoop}
+    return uv
+
+
+@pytest.fixture
+def registry_histogram():
+    return make_set_up_histogram(CollectorRegistry())

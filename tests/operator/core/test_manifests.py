@@ -1,0 +1,110 @@
+import base64
+import json
+from datetime import timedelta
+
+from support.tunnels import IMAGE, NOON, a_class, a_tunnel
+from tunnel_forwarder.protocol.settings import ForwarderSettings
+from tunnel_operator.core import manifests
+from tunnel_operator.core.terms import agree
+
+END = NOON + timedelta(hours=1)
+
+
+def made(klass=None, **spec):
+    tunnel = a_tunnel(**spec)
+    return tunnel, agree(tunnel, klass or a_class(), default_image=IMAGE)
+
+
+def test_the_secret_holds_settings_that_the_forwarder_reads():
+    tunnel, terms = made(idleTimeout="5m")
+    secret = manifests.with_token(manifests.make_secret(tunnel, terms, END), "TOKEN")
+    files = {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
+    settings = ForwarderSettings.from_json(files["settings.json"])
+    assert files["token"] == "TOKEN"
+    assert "ca.crt" not in files
+    assert settings.expires_at == END
+    assert settings.idle_seconds == 300
+    assert settings.hybrid_connection == "imaging.mri-7.0f1e2d3c"
+    assert [(p.name, p.listen) for p in settings.ports] == [("ssh", 10001), ("web", 10002)]
+
+
+def test_the_pod_is_as_restricted_as_pods_can_be():
+    tunnel, terms = made()
+    pod = manifests.make_pod(tunnel, terms, "lease")
+    spec, [container] = pod["spec"], pod["spec"]["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert "env" not in container
+    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    assert container["image"] == IMAGE
+
+
+def test_no_secret_is_an_argument_of_the_process():
+    tunnel, terms = made()
+    [container] = manifests.make_pod(tunnel, terms, "lease")["spec"]["containers"]
+    assert container["args"] == [
+        *("serve", "--settings-dir", "/etc/tunnel"),
+        *("--health-port", "10000", "--drain-seconds", "25"),
+    ]
+
+
+def test_the_pods_revision_does_not_follow_its_lease():
+    tunnel, terms = made()
+    one, other = (manifests.make_pod(tunnel, terms, lease) for lease in ("a", "b"))
+    revisions = {p["metadata"]["annotations"]["tunnels.dev/revision"] for p in (one, other)}
+    assert len(revisions) == 1
+
+
+def test_the_service_leads_each_port_to_its_own():
+    tunnel, _ = made()
+    spec = manifests.make_service(tunnel)["spec"]
+    assert spec["type"] == "ClusterIP"
+    assert [
+        (p["name"], p["port"], p["targetPort"], p.get("appProtocol")) for p in spec["ports"]
+    ] == [
+        ("web", 80, 10002, "http"),
+        ("ssh", 22, 10001, None),
+    ]
+
+
+def test_the_ingress_has_the_classs_ways():
+    klass = a_class(exposure={"ingressClassName": "c", "ingressAnnotations": {"issuer": "x"}})
+    tunnel, terms = made(klass, expose={"ingress": {"host": "a.test", "tlsSecretName": "cert"}})
+    ingress = manifests.make_ingress(tunnel, terms, terms.ingress)
+    assert ingress["spec"]["ingressClassName"] == "c"
+    assert ingress["spec"]["tls"] == [{"hosts": ["a.test"], "secretName": "cert"}]
+    assert ingress["metadata"]["annotations"]["issuer"] == "x"
+    [path] = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"] == {"service": {"name": "mri-7", "port": {"name": "web"}}}
+
+
+def test_all_children_belong_to_the_tunnel():
+    tunnel, terms = made(expose={"ingress": {"host": "a.test"}})
+    children = [
+        manifests.make_secret(tunnel, terms, END),
+        manifests.make_pod(tunnel, terms, "lease"),
+        manifests.make_service(tunnel),
+        manifests.make_ingress(tunnel, terms, terms.ingress),
+    ]
+    for child in children:
+        [owner] = child["metadata"]["ownerReferences"]
+        assert owner["uid"] == tunnel.metadata.uid
+        assert owner["controller"] is True
+        assert child["metadata"]["labels"]["tunnels.dev/tunnel"] == "mri-7"
+        assert json.dumps(child)
+
+
+def test_is_applied_passes_over_what_others_added_and_nothing_else():
+    intent = {"spec": {"ports": [{"port": 80}], "type": "ClusterIP"}}
+    seen = {"spec": {"ports": [{"port": 80, "nodePort": 1}], "type": "ClusterIP", "ip": "x"}}
+    assert manifests.is_applied(intent, seen)
+    assert not manifests.is_applied(intent, {"spec": {"type": "ClusterIP"}})
+    assert not manifests.is_applied(intent, {"spec": {**seen["spec"], "type": "NodePort"}})
+    more = {"spec": {**seen["spec"], "ports": [*seen["spec"]["ports"], {"port": 81}]}}
+    assert not manifests.is_applied(intent, more)

@@ -1,0 +1,88 @@
+import base64
+from datetime import timedelta
+
+import pytest
+
+from support.tunnels import IMAGE, NOON, a_class, a_tunnel, class_body
+from tunnel_operator.api.reasons import Reason
+from tunnel_operator.core.terms import Refusal, Terms, agree
+
+
+def terms(klass=None, **spec):
+    return agree(a_tunnel(**spec), klass or a_class(), default_image=IMAGE)
+
+
+def relay(**fields):
+    return class_body()["spec"]["relay"] | fields
+
+
+def test_fills_in_what_the_class_says():
+    agreed = terms()
+    assert isinstance(agreed, Terms)
+    assert agreed.ttl == timedelta(hours=1)
+    assert agreed.idle_timeout == timedelta(minutes=15)
+    assert agreed.image == IMAGE
+    assert str(agreed.endpoint) == "sb://clinic-relay.servicebus.windows.net/"
+    assert agreed.ingress is None
+
+
+def test_the_tunnels_own_word_goes_before_the_classs():
+    agreed = terms(ttl="2h", idleTimeout="0s")
+    assert (agreed.ttl, agreed.idle_timeout) == (timedelta(hours=2), timedelta(0))
+
+
+def test_the_classs_image_goes_before_the_operators():
+    agreed = terms(a_class(forwarder={"image": "other:2"}))
+    assert agreed.image == "other:2"
+
+
+def test_a_port_without_target_leads_to_the_same_port_of_the_device():
+    web, ssh = terms().forwards
+    assert (web.port_name, web.host, web.port) == ("web", "localhost", 8080)
+    assert (ssh.port_name, ssh.host, ssh.port) == ("ssh", "localhost", 22)
+
+
+def test_an_ipv6_target_loses_its_brackets():
+    [forward] = terms(ports=[{"name": "web", "port": 80, "target": "[fe80::1]:8080"}]).forwards
+    assert (forward.host, forward.port) == ("fe80::1", 8080)
+
+
+@pytest.mark.parametrize(
+    ("klass", "spec", "reason"),
+    [
+        (a_class(), {"ttl": "13h"}, Reason.TTL_TOO_LONG),
+        (a_class(), {"expose": {"ingress": {}}}, Reason.NO_HOST),
+        (a_class(relay=relay(caBundle="@@")), {}, Reason.INVALID_CLASS),
+        (None, {}, Reason.CLASS_NOT_FOUND),
+        (None, {"tunnelClassName": None}, Reason.CLASS_NOT_FOUND),
+    ],
+)
+def test_refuses_with_a_reason_and_a_sentence(klass, spec, reason):
+    refusal = agree(a_tunnel(**spec), klass, default_image=IMAGE)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is reason
+    assert refusal.message.endswith(".")
+
+
+def test_makes_a_host_name_under_the_classs_domain():
+    klass = a_class(exposure={"domain": "tunnels.test"})
+    agreed = terms(klass, expose={"ingress": {}})
+    assert agreed.ingress.host == "mri-7.imaging.tunnels.test"
+    assert agreed.ingress.url == "http://mri-7.imaging.tunnels.test"
+
+
+def test_tls_makes_the_url_https():
+    ingress = terms(expose={"ingress": {"host": "a.test", "tlsSecretName": "cert"}}).ingress
+    assert ingress.url == "https://a.test"
+
+
+def test_the_extra_authorities_are_decoded():
+    klass = a_class(relay=relay(caBundle=base64.b64encode(b"PEM").decode()))
+    assert terms(klass).ca_pem == "PEM"
+
+
+def test_the_devices_revision_follows_what_it_is_asked_for():
+    one = terms().device_revision(NOON)
+    assert one == terms().device_revision(NOON)
+    assert one != terms().device_revision(NOON + timedelta(seconds=1))
+    assert one != terms(ports=[{"name": "ssh", "port": 22}]).device_revision(NOON)

@@ -1,0 +1,77 @@
+from support.tunnels import a_class, a_tunnel
+from tunnel_operator.api.keys import Key
+from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION
+from tunnel_operator.core.observed import Kind
+from tunnel_operator.runtime.cache import Cache
+
+KEY = Key("imaging", "mri-7")
+
+
+def pod(version, uid="u1", **more):
+    return {
+        "kind": "Pod",
+        "metadata": {
+            "name": "mri-7-forwarder",
+            "namespace": "imaging",
+            "uid": uid,
+            "resourceVersion": str(version),
+            "labels": {"tunnels.dev/tunnel": "mri-7"},
+        },
+        **more,
+    }
+
+
+def version(cache):
+    return cache.children(KEY)[Kind.POD].body["metadata"]["resourceVersion"]
+
+
+def test_a_watch_that_lags_behind_our_own_write_changes_nothing():
+    cache = Cache()
+    cache.put_child(pod(9))
+    cache.put_child(pod(10))
+    cache.put_child(pod(8))
+    assert version(cache) == "10"
+
+
+def test_the_end_of_an_earlier_namesake_does_not_remove_the_later():
+    cache = Cache()
+    cache.put_child(pod(10, uid="new"))
+    assert cache.drop_child(pod(9, uid="old")) == KEY
+    assert version(cache) == "10"
+    cache.drop_child(pod(11, uid="new"))
+    assert cache.children(KEY) == {}
+
+
+def test_what_bears_no_label_of_ours_is_nobodys():
+    cache = Cache()
+    body = pod(1)
+    body["metadata"]["labels"] = {}
+    assert cache.put_child(body) is None
+
+
+def test_a_secrets_data_is_not_kept():
+    cache = Cache()
+    cache.put_child({**pod(1), "kind": "Secret", "data": {"token": "x"}})
+    assert "data" not in cache.children(KEY)[Kind.SECRET].body
+
+
+def test_finds_a_tunnels_class_and_a_classs_tunnels():
+    cache = Cache()
+    default = a_class("b")
+    default = default.model_copy(
+        update={
+            "metadata": default.metadata.model_copy(
+                update={"annotations": {DEFAULT_ANNOTATION: "true"}}
+            )
+        }
+    )
+    cache.put_class(a_class("a"))
+    cache.put_class(default)
+    assert cache.class_of(a_tunnel(tunnelClassName="a")).metadata.name == "a"
+    assert cache.class_of(a_tunnel(tunnelClassName=None)).metadata.name == "b"
+    assert cache.class_of(a_tunnel(tunnelClassName="c")) is None
+    cache.put_tunnel(KEY, None)
+    cache.put_tunnel(Key("x", "y"), "a")
+    assert list(cache.tunnels_of("b")) == [KEY]
+    cache.drop_tunnel(KEY)
+    assert list(cache.tunnels_of("b")) == []

@@ -1,0 +1,107 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from support.tunnels import NOON
+from tunnel_operator.api.keys import Key
+from tunnel_operator.api.reasons import Reason
+from tunnel_operator.errors import Retryable
+from tunnel_operator.runtime.workers import Workers
+from tunnel_operator.runtime.workqueue import WorkQueue
+
+A, B = Key("n", "a"), Key("n", "b")
+
+
+class Stand:
+    """Workers over a queue, with passes that the test decides about."""
+
+    def __init__(self):
+        self.now = NOON
+        self.outcomes = []
+        self.visits = []
+        self.answers = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.queue = WorkQueue(asyncio.get_running_loop().call_later)
+        self.workers = Workers(
+            self.queue,
+            self.reconcile,
+            count=2,
+            clock=lambda: self.now,
+            observe=lambda outcome, _: self.outcomes.append(outcome),
+        )
+
+    async def reconcile(self, key):
+        self.visits.append(key)
+        await self.gate.wait()
+        answer = self.answers.get(key)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def until(self, condition):
+        async with asyncio.timeout(5):
+            while not condition():
+                # What changes it runs in this same loop: giving way is all that there is to wait for.
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def stand():
+    stand = Stand()
+    running = asyncio.create_task(stand.workers.run())
+    yield stand
+    stand.gate.set()
+    await stand.workers.drain(timedelta(seconds=5))
+    await running
+
+
+async def test_a_fault_in_one_pass_does_not_end_the_work(stand):
+    stand.answers[A] = ZeroDivisionError()
+    stand.queue.add(A)
+    stand.queue.add(B)
+    await stand.until(lambda: len(stand.outcomes) == 2)
+    assert sorted(stand.outcomes) == ["crashed", "done"]
+
+
+async def test_a_failed_pass_comes_again(stand):
+    stand.answers[A] = Retryable(Reason.UNAVAILABLE, "no API")
+    stand.queue.add(A)
+    await stand.until(lambda: stand.visits.count(A) == 2)
+    assert stand.outcomes[0] == "failed"
+
+
+async def test_comes_back_when_the_pass_asked_for_it(stand):
+    stand.answers[A] = NOON + timedelta(milliseconds=5)
+    stand.queue.add(A)
+    await stand.until(lambda: stand.visits.count(A) == 2)
+
+
+async def test_a_pass_that_hangs_is_noticed(stand):
+    stand.gate.clear()
+    stand.queue.add(A)
+    await stand.until(lambda: stand.visits == [A])
+    assert not stand.workers.is_stuck()
+    stand.now += timedelta(minutes=6)
+    assert stand.workers.is_stuck()
+
+
+async def test_draining_lets_a_pass_end_and_begins_no_other(stand):
+    stand.gate.clear()
+    stand.queue.add(A)
+    await stand.until(lambda: stand.visits == [A])
+    draining = asyncio.create_task(stand.workers.drain(timedelta(seconds=5)))
+    await asyncio.sleep(0)
+    stand.queue.add(B)
+    stand.gate.set()
+    await draining
+    assert stand.outcomes == ["done"]
+    assert stand.visits == [A]
+
+
+async def test_draining_does_not_wait_for_ever(stand):
+    stand.gate.clear()
+    stand.queue.add(A)
+    await stand.until(lambda: stand.visits == [A])
+    await stand.workers.drain(timedelta(milliseconds=1))
