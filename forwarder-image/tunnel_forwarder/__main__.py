@@ -123,6 +123,7 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
         termination_log=options.termination_log,
         grace=options.grace,
         max_streams=options.max_streams,
+        max_dials=options.max_dials,
         dial_timeout=options.dial_timeout,
         watch_every=options.watch_seconds,
     )
@@ -138,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     local.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     local.add_argument("--grace", type=float, default=25.0, help="seconds for streams at SIGTERM")
     local.add_argument("--max-streams", type=int, default=MAX_STREAMS)
+    local.add_argument("--max-dials", type=int, default=32, help="rendezvous under way at once")
     local.add_argument("--dial-timeout", type=float, default=20.0, help="seconds")
     local.add_argument("--watch-seconds", type=float, default=settings_dir.WATCH_SECONDS)
     remote = commands.add_parser("listen", help="listen, and forward to targets near here")

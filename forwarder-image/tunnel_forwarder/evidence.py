@@ -13,10 +13,15 @@ class Evidence:
     ready: bool = False
     why: str = "No rendezvous with the device has come about yet."
 
-    def proven(self) -> None:
-        """Note that a rendezvous came about."""
-        self.ready, self.why = True, "The device's listener has answered."
+    def proven(self) -> bool:
+        """Note that a rendezvous came about; tell whether that is news."""
+        return self._become(ready=True, why="The device's listener has answered.")
 
-    def refuted(self, why: str) -> None:
-        """Note that a rendezvous failed, in a sentence."""
-        self.ready, self.why = False, why
+    def refuted(self, why: str) -> bool:
+        """Note that a rendezvous failed, in a sentence; tell whether that is news."""
+        return self._become(ready=False, why=why)
+
+    def _become(self, *, ready: bool, why: str) -> bool:
+        news = (ready, why) != (self.ready, self.why)
+        self.ready, self.why = ready, why
+        return news

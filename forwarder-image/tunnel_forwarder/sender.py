@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from .errors import DialError, Reason, RefusedError
 from .evidence import Evidence
 from .link import Link
@@ -14,6 +16,8 @@ from .protocol.secret import Secret
 from .protocol.settings import ForwarderSettings
 from .protocol.urls import connect_url
 from .transport import Dialer
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 REPLY_SECONDS = 20.0
 """Our listener opens the target before it answers, and gives that 10 s."""
@@ -46,10 +50,16 @@ class Sender:
             async with self.slots:
                 await self.dialer.dial(url, link, token=self.token)
         except DialError as error:
-            self.evidence.refuted(str(error))
+            if self.evidence.refuted(str(error)):
+                self._log("path.refuted", reason=error.reason.value, message=str(error))
             raise
-        self.evidence.proven()
+        if self.evidence.proven():
+            self._log("path.proven")
         return link
+
+    def _log(self, event: str, **facts: str) -> None:
+        settings = self.settings
+        log.info(event, tunnel=settings.tunnel, correlation_id=settings.correlation_id, **facts)
 
 
 async def ask_for_port(link: Link, name: str, *, within: float = REPLY_SECONDS) -> None:

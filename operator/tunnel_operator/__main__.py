@@ -3,20 +3,27 @@
 import asyncio
 import sys
 
+import structlog
+
 from .app import run
 from .config import Config, ConfigError
 from .observability.logs import configure_logging
 
 
 def main() -> int:
-    """Return the exit code: 0 after a signal, 2 for bad settings."""
+    """Return the exit code: 0 after a signal, 1 after a failure, 2 for bad settings."""
     try:
         config = Config.from_env()
     except ConfigError as error:
         print(f"tunnel_operator: {error}", file=sys.stderr)  # noqa: T201 - no logs without settings
         return 2
     configure_logging(config.log_level)
-    asyncio.run(run(config))
+    try:
+        asyncio.run(run(config))
+    except Exception:  # noqa: BLE001 - whatever it is, it is logged and ends the process
+        # Kubernetes starts us again; the log says why in the form of all its other lines.
+        structlog.get_logger(__name__).exception("operator.failed")
+        return 1
     return 0
 
 

@@ -18,6 +18,7 @@ from .adapters.relay import ArmRelay
 from .adapters.watch import build_registry, operator_settings
 from .api.keys import Key
 from .config import Config
+from .core.names import MANAGER
 from .observability import metrics as metrics_module
 from .observability.health import serve_health
 from .observability.metrics import Metrics
@@ -126,6 +127,8 @@ async def _watch(
     tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=operator_settings(),
+        # Otherwise kopf looks the user's name up, and in the image the user is a number only.
+        identity=MANAGER,  # type: ignore[arg-type] # the type is not exported
         standalone=True,
         clusterwide=not config.watch_namespaces,
         namespaces=config.watch_namespaces,

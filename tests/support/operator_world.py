@@ -145,6 +145,7 @@ class FakeAzure:
     listening: dict[str, OpenRequest] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     outage: bool = False
+    serial: "count[int]" = field(default_factory=lambda: count(1))
 
     async def observe(self, _: TunnelClassSpec, name: str) -> HybridConnection | None:
         self._called("observe")
@@ -162,7 +163,7 @@ class FakeAzure:
         found = self.connections.setdefault(wanted.name, {"rules": {}})
         found["owner"] = wanted.owner
         for rule, right in wanted.rules:
-            found["rules"].setdefault(rule, (right, f"key of {rule}"))
+            found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
 
     async def delete(self, _: TunnelClassSpec, name: str) -> None:
         self._called("delete")
@@ -176,6 +177,12 @@ class FakeAzure:
             return Secret(self.connections[name]["rules"][rule][1])
         except KeyError:
             raise Retryable(Reason.NOT_FOUND, "no such rule") from None
+
+    def lets_in(self, name: str, token: str) -> bool:
+        """Tell whether a sender with this token meets a listener."""
+        found = self.connections.get(name, {"rules": {}})
+        _, key = found["rules"].get("tunnel-send", ("", ""))
+        return sas.parse(token).is_signed_with(key.encode()) and self._listeners(name) > 0
 
     def _listeners(self, name: str) -> int:
         return sum(r.hybrid_connection == name for r in self.listening.values())
@@ -303,8 +310,9 @@ class OperatorWorld:
             secret = self.cluster.child(Kind.SECRET)
             if secret is None:
                 return
-            settings = json.loads(base64.b64decode(secret["data"]["settings.json"]))
-            met = self.azure._listeners(settings["relay"]["hybridConnection"]) > 0
+            files = {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
+            settings = json.loads(files["settings.json"])
+            met = self.azure.lets_in(settings["relay"]["hybridConnection"], files["token"])
             status = {
                 "phase": "Running",
                 "conditions": [{"type": "Ready", "status": "True" if met else "False"}],

@@ -90,10 +90,14 @@ class FakeRelay:
         status = await met
         if status:
             return web.Response(status=status)
-        websocket = _websocket()
-        await websocket.prepare(request)
-        self._waiting[number].ready.set_result(websocket)
-        await self._waiting.pop(number).over.wait()
+        websocket, meeting = _websocket(), self._waiting.pop(number)
+        try:
+            await websocket.prepare(request)
+        except ConnectionError as error:  # the sender left before it was met
+            meeting.ready.set_exception(error)
+        else:
+            meeting.ready.set_result(websocket)
+            await meeting.over.wait()
         return _ended(websocket)
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
@@ -105,13 +109,18 @@ class FakeRelay:
         met, meeting = self._waiting[number], Meeting()
         self._waiting[number] = meeting
         met.set_result(None)
-        sender = await meeting.ready
-        listener = _websocket()
-        await listener.prepare(request)
-        pair = (sender, listener)
-        self.streams.add(pair)
         try:
+            sender = await meeting.ready
+        except ConnectionError:
+            return web.Response(status=403)
+        listener = _websocket()
+        pair = (sender, listener)
+        try:
+            await listener.prepare(request)
+            self.streams.add(pair)
             await asyncio.gather(_pass(sender, listener), _pass(listener, sender))
+        except ConnectionError:  # the listener left before it was met
+            sender._req.transport.abort()
         finally:
             self.streams.discard(pair)
             meeting.over.set()

@@ -67,6 +67,14 @@ class ApplyForwarderSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplyForwarderPod:
+    """The forwarder's Pod is as `manifest` says, and says for which version of its Secret it is."""
+
+    manifest: Mapping[str, Any]
+    is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyObject:
     """An object of the cluster is as `manifest` says.
 
@@ -95,6 +103,7 @@ Action = (
     | OpenDevice
     | CloseDevice
     | ApplyForwarderSecret
+    | ApplyForwarderPod
     | ApplyObject
     | DeleteObject
 )

@@ -18,7 +18,10 @@ from . import names
 from .terms import IngressTerms, Terms
 
 LEASE_ANNOTATION = "tunnels.dev/lease"
-"""A digest of what the forwarder was given: its settings and how long its token lasts."""
+"""A digest of what the forwarder is told, on its Secret."""
+
+SECRET_ANNOTATION = "tunnels.dev/secret-version"  # noqa: S105 - the name of an annotation
+"""The version of the Secret that the Pod was last made or touched for."""
 
 REVISION_ANNOTATION = "tunnels.dev/revision"
 """A digest of the whole intent, so that a field that is wanted no longer is seen to be there still."""
@@ -70,10 +73,17 @@ def with_token(secret: Mapping[str, Any], token: str) -> dict[str, Any]:
     return {**secret, "data": {**secret["data"], TOKEN_FILE: _base64(token)}}
 
 
-def make_pod(tunnel: Tunnel, terms: Terms, lease: str) -> dict[str, Any]:
+def with_secret_version(pod: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return a forwarder's Pod that says for which version of its Secret it is."""
+    metadata = pod["metadata"]
+    annotations = {**metadata["annotations"], SECRET_ANNOTATION: version}
+    return {**pod, "metadata": {**metadata, "annotations": annotations}}
+
+
+def make_pod(tunnel: Tunnel, terms: Terms) -> dict[str, Any]:
     """Return the forwarder's Pod.
 
-    It has no rights in the cluster, no privilege on its node and nothing to write to. It ends with
+    It has no rights in the cluster, no privilege on its node and no disk to write to. It ends with
     success when it means to, and is started again in its place when it fails.
     """
     spec = {
@@ -93,10 +103,12 @@ def make_pod(tunnel: Tunnel, terms: Terms, lease: str) -> dict[str, Any]:
             {
                 "name": "tunnel",
                 "secret": {"secretName": names.forwarder(tunnel), "defaultMode": 0o440},
-            }
+            },
+            # aiofastnet 1.2, which carries the forwarder's TLS, decodes certificates by way of a file.
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         ],
     }
-    annotations = {LEASE_ANNOTATION: lease, REVISION_ANNOTATION: names.digest(spec)}
+    annotations = {REVISION_ANNOTATION: names.digest(spec)}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -121,18 +133,23 @@ def _container(tunnel: Tunnel, terms: Terms) -> dict[str, Any]:
         "imagePullPolicy": forwarder.image_pull_policy,
         "args": [
             *("serve", "--settings-dir", SETTINGS_DIR),
-            *("--health-port", str(HEALTH_PORT), "--drain-seconds", str(DRAIN_SECONDS)),
+            *("--health-port", str(HEALTH_PORT), "--grace", str(DRAIN_SECONDS)),
         ],
         "ports": [*ports, {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
         "readinessProbe": probe("/readyz", periodSeconds=1, timeoutSeconds=2, failureThreshold=2),
         "livenessProbe": probe("/livez", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
+        # Last words that the forwarder could not write itself are the end of its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": forwarder.resources.to_dict(),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tunnel", "mountPath": SETTINGS_DIR, "readOnly": True}],
+        "volumeMounts": [
+            {"name": "tunnel", "mountPath": SETTINGS_DIR, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount point of the Pod's own
+        ],
     }
 
 

@@ -79,6 +79,11 @@ class Child:
         return str(self.body["metadata"]["uid"])
 
     @property
+    def version(self) -> str:
+        """The object's resourceVersion."""
+        return str(self.body["metadata"]["resourceVersion"])
+
+    @property
     def is_deleting(self) -> bool:
         """Whether it is on its way out."""
         return "deletionTimestamp" in self.body["metadata"]
@@ -123,6 +128,9 @@ class Observed:
     hybrid_connection: HybridConnection | NoHybridConnection = NoHybridConnection.ABSENT
     children: Mapping[Kind, Child] = field(default_factory=dict)
     answer: DeviceAnswer | None = None
+    leased_at: datetime | None = None
+    """When this process last made the forwarder's token; None: not yet, or its key has changed since."""
+
     failures: Mapping[Step, Failure] = field(default_factory=dict)
 
     def is_waiting(self, step: Step, now: datetime) -> bool:

@@ -17,14 +17,18 @@ from ..api.tunnel import Endpoint, HybridConnectionStatus, SessionStatus, Tunnel
 from ..api.tunnel_class import TunnelClass
 from . import findings, names
 from .actions import Plan
+from .children import replacement_time
 from .closing import close, is_closed
 from .observed import HybridConnection, NoHybridConnection, Observed
-from .opening import open_branches, replacement_time
+from .opening import open_branches
 from .session import Session, session_of, with_totals
 from .terms import Refusal, Terms, agree
 
 POLL = timedelta(minutes=5)
 """How often Azure is looked at when nothing else gives occasion to."""
+
+LOOK_AGAIN = timedelta(seconds=15)
+"""The same while the way is not whole: a device that forgot the tunnel gives no sign of it."""
 
 
 def plan(
@@ -52,7 +56,8 @@ def _plan_open(
 ) -> Plan:
     status = _open_status(tunnel, terms, session, observed, now)
     branches = open_branches(tunnel, terms, observed, session.expires_at, now)
-    times = [session.expires_at, now + POLL, *observed.retry_times()]
+    is_open = any(c.type == "Ready" and c.status == "True" for c in status.conditions)
+    times = [session.expires_at, now + (POLL if is_open else LOOK_AGAIN), *observed.retry_times()]
     replacement = replacement_time(observed)
     if replacement is not None:
         times.append(replacement)

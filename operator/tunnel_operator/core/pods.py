@@ -44,7 +44,8 @@ def trouble(pod: Child) -> tuple[Reason, str] | None:
     if reason == "CrashLoopBackOff":
         last = (_container(pod).get("lastState") or {}).get("terminated") or {}
         end = _read_end(last.get("message"), f"exit code {last.get('exitCode')}")
-        return Reason.FORWARDER_FAILED, f"The forwarder keeps failing: {end.message or end.reason}."
+        words = (end.message or end.reason).rstrip(".")
+        return Reason.FORWARDER_FAILED, f"The forwarder keeps failing: {words}."
     for condition in _status(pod).get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return Reason.STARTING, f"No node takes the forwarder: {condition.get('message', '')}"
@@ -52,7 +53,8 @@ def trouble(pod: Child) -> tuple[Reason, str] | None:
 
 
 def _read_end(message: object, fallback: str) -> ForwarderEnd:
-    """Read a termination message; what is not the forwarder's own becomes a failure with that text."""
+    """Read a termination message; what is not the forwarder's own becomes a failure with its last line."""
+    lines = str(message or "").strip().splitlines()
     try:
         body = json.loads(str(message))
         last = body.get("lastActivity")
@@ -65,7 +67,7 @@ def _read_end(message: object, fallback: str) -> ForwarderEnd:
             last_activity=datetime.fromisoformat(last) if last else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ForwarderEnd(reason="Failed", message=fallback)
+        return ForwarderEnd(reason="Failed", message=lines[-1] if lines else fallback)
 
 
 def _count(body: Mapping[str, Any], name: str) -> int | None:

@@ -19,6 +19,7 @@ class _Entry:
     revision: Revision
     failures: dict[Step, Failure] = field(default_factory=dict)
     answer: DeviceAnswer | None = None
+    leased_at: datetime | None = None
 
 
 class Memory:
@@ -75,6 +76,15 @@ class Memory:
     def keep_answer(self, key: Key, answer: DeviceAnswer | None) -> None:
         """Record what the device agreed to, or that it holds no longer."""
         self._entries.setdefault(key, _Entry(())).answer = answer
+
+    def leased_at(self, key: Key) -> datetime | None:
+        """Return when the forwarder's token was last made in this process."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.leased_at
+
+    def keep_lease(self, key: Key, at: datetime | None) -> None:
+        """Record when the forwarder's token was made, or that its key is not the same any more."""
+        self._entries.setdefault(key, _Entry(())).leased_at = at
 
     def forget(self, key: Key) -> None:
         """Forget a tunnel that is gone."""

@@ -21,6 +21,7 @@ from ..core import names
 from ..core.actions import (
     Action,
     AddFinalizer,
+    ApplyForwarderPod,
     ApplyForwarderSecret,
     ApplyObject,
     Branch,
@@ -32,8 +33,15 @@ from ..core.actions import (
     RemoveFinalizer,
     step_of,
 )
-from ..core.manifests import with_token
-from ..core.observed import DeviceAnswer, HybridConnection, NoHybridConnection, Observed, Step
+from ..core.manifests import with_secret_version, with_token
+from ..core.observed import (
+    DeviceAnswer,
+    HybridConnection,
+    Kind,
+    NoHybridConnection,
+    Observed,
+    Step,
+)
 from ..core.plan import plan
 from ..errors import TunnelError
 from .cache import Cache
@@ -115,6 +123,7 @@ class Reconciler:
             hybrid_connection=remote,
             children=self._world.cache.children(current.key),
             answer=answer,
+            leased_at=memory.leased_at(current.key),
             failures=memory.failures(current.key, revision),
         )
 
@@ -188,6 +197,10 @@ class Reconciler:
                 await world.cluster.set_finalizer(tunnel, present=True)
             case RemoveFinalizer():
                 await world.cluster.set_finalizer(tunnel, present=False)
+            case ApplyForwarderPod(manifest, is_known):
+                secret = world.cache.children(current.key).get(Kind.SECRET)
+                pod = with_secret_version(manifest, secret.version if secret else "")
+                world.cache.put_child(await world.cluster.apply(pod, is_known=is_known))
             case ApplyObject(manifest, is_known):
                 world.cache.put_child(await world.cluster.apply(manifest, is_known=is_known))
             case DeleteObject():
@@ -201,6 +214,9 @@ class Reconciler:
         match action:
             case EnsureHybridConnection():
                 await world.relay.ensure(klass.spec, action)
+                # What was made anew has new keys, and no listener: both ends have to be told again.
+                world.memory.keep_lease(current.key, None)
+                world.memory.keep_answer(current.key, None)
             case DeleteHybridConnection(name):
                 await world.relay.delete(klass.spec, name)
             case OpenDevice():
@@ -217,6 +233,7 @@ class Reconciler:
                 token = await self._token(klass, name, names.SEND_RULE, expires_at)
                 secret = with_token(manifest, token.reveal())
                 world.cache.put_child(await world.cluster.apply(secret, is_known=is_known))
+                world.memory.keep_lease(current.key, world.clock())
             case _:
                 assert_never(action)
 

@@ -30,7 +30,7 @@ def test_the_secret_holds_settings_that_the_forwarder_reads():
 
 def test_the_pod_is_as_restricted_as_pods_can_be():
     tunnel, terms = made()
-    pod = manifests.make_pod(tunnel, terms, "lease")
+    pod = manifests.make_pod(tunnel, terms)
     spec, [container] = pod["spec"], pod["spec"]["containers"]
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -41,24 +41,29 @@ def test_the_pod_is_as_restricted_as_pods_can_be():
         "capabilities": {"drop": ["ALL"]},
     }
     assert "env" not in container
-    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    mounts = {m["mountPath"]: m.get("readOnly", False) for m in container["volumeMounts"]}
+    assert mounts == {"/etc/tunnel": True, "/tmp": False}
     assert container["image"] == IMAGE
 
 
 def test_no_secret_is_an_argument_of_the_process():
     tunnel, terms = made()
-    [container] = manifests.make_pod(tunnel, terms, "lease")["spec"]["containers"]
+    [container] = manifests.make_pod(tunnel, terms)["spec"]["containers"]
     assert container["args"] == [
         *("serve", "--settings-dir", "/etc/tunnel"),
-        *("--health-port", "10000", "--drain-seconds", "25"),
+        *("--health-port", "10000", "--grace", "25"),
     ]
 
 
-def test_the_pods_revision_does_not_follow_its_lease():
+def test_the_pods_revision_does_not_follow_its_secret():
     tunnel, terms = made()
-    one, other = (manifests.make_pod(tunnel, terms, lease) for lease in ("a", "b"))
-    revisions = {p["metadata"]["annotations"]["tunnels.dev/revision"] for p in (one, other)}
-    assert len(revisions) == 1
+    pod = manifests.make_pod(tunnel, terms)
+    told = manifests.with_secret_version(pod, "7")
+    revision = pod["metadata"]["annotations"]["tunnels.dev/revision"]
+    assert told["metadata"]["annotations"] == {
+        "tunnels.dev/revision": revision,
+        "tunnels.dev/secret-version": "7",
+    }
 
 
 def test_the_service_leads_each_port_to_its_own():
@@ -88,7 +93,7 @@ def test_all_children_belong_to_the_tunnel():
     tunnel, terms = made(expose={"ingress": {"host": "a.test"}})
     children = [
         manifests.make_secret(tunnel, terms, END),
-        manifests.make_pod(tunnel, terms, "lease"),
+        manifests.make_pod(tunnel, terms),
         manifests.make_service(tunnel),
         manifests.make_ingress(tunnel, terms, terms.ingress),
     ]

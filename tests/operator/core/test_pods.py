@@ -43,7 +43,7 @@ def test_the_forwarders_last_words_are_read():
 def test_other_last_words_are_a_failure(message):
     end = end_of(ended(message))
     assert end.reason == "Failed"
-    assert end.message == "Completed"
+    assert end.message == (message or "Completed")
 
 
 def test_a_pod_that_was_evicted_has_no_containers_to_ask():
@@ -69,12 +69,14 @@ def test_a_running_pod_has_not_ended():
                 "containerStatuses": [
                     {
                         "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-                        "lastState": {"terminated": {"exitCode": 2, "message": "bad"}},
+                        "lastState": {
+                            "terminated": {"exitCode": 2, "message": "usage\nbad option"}
+                        },
                     }
                 ]
             },
             Reason.FORWARDER_FAILED,
-            "exit code 2",
+            "keeps failing: bad option.",
         ),
         (
             {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no room"}]},

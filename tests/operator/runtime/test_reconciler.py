@@ -52,9 +52,9 @@ async def test_hands_the_forwarder_a_token_that_only_sends_and_ends_with_the_tun
     data = world.cluster.child(Kind.SECRET)["data"]
     token = sas.parse(base64.b64decode(data["token"]).decode())
     assert token.rule == "tunnel-send"
-    assert token.is_signed_with(b"key of tunnel-send")
+    [(name, connection)] = world.azure.connections.items()
+    assert token.is_signed_with(connection["rules"]["tunnel-send"][1].encode())
     assert token.expires_at == int((world.now + timedelta(minutes=30)).timestamp())
-    [name] = world.azure.connections
     assert token.audience == f"http://clinic-relay.servicebus.windows.net/{name}"
 
 
@@ -245,6 +245,37 @@ async def test_edited_and_deleted_children_are_put_back(world):
     await world.settle(key)
     assert world.cluster.child(Kind.SERVICE)["spec"]["ports"][0]["targetPort"] == 10002
     assert world.cluster.child(Kind.SECRET) is not None
+
+
+async def test_a_hybrid_connection_that_was_removed_is_made_again_with_new_tokens(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    world.azure.connections.clear()
+    world.azure.listening.clear()
+    world.run_kubelet()
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+
+
+async def test_a_key_that_was_changed_in_azure_is_found_out(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    [connection] = world.azure.connections.values()
+    connection["rules"]["tunnel-send"] = ("Send", "another key")
+    world.start_operator()
+    world.run_kubelet()
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+
+
+async def test_a_changed_secret_reaches_the_pod_at_once(world):
+    key = world.apply(tunnel_body(ttl="10m"))
+    await world.settle(key)
+    world.apply(tunnel_body(ttl="30m"))
+    await world.settle(key)
+    secret, pod = world.cluster.child(Kind.SECRET), world.cluster.child(Kind.POD)
+    told = pod["metadata"]["annotations"]["tunnels.dev/secret-version"]
+    assert told == secret["metadata"]["resourceVersion"]
 
 
 async def test_a_service_of_somebody_else_is_left_alone(world):

@@ -1,0 +1,131 @@
+"""What is missing in the cluster: the forwarder's Secret and Pod, the Service and the Ingress."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..api.tunnel import Tunnel
+from . import names
+from .actions import Action, ApplyForwarderPod, ApplyForwarderSecret, ApplyObject, DeleteObject
+from .manifests import (
+    LEASE_ANNOTATION,
+    REVISION_ANNOTATION,
+    SECRET_ANNOTATION,
+    is_applied,
+    make_ingress,
+    make_pod,
+    make_secret,
+    make_service,
+)
+from .observed import Child, Kind, Observed
+from .pods import created_at, end_of, is_ready
+from .terms import Terms
+
+REPLACE_AFTER = timedelta(seconds=10)
+"""How old a Pod that ended is before it is replaced: one that fails at once shall not be made in a loop."""
+
+CLOCK_SKEW = timedelta(minutes=1)
+"""How far a node's clock may be ahead of ours before we take its forwarder's word for nothing."""
+
+DOUBT_AFTER = timedelta(seconds=30)
+"""How long a forwarder may be without success before its token is made anew: a rule's key can change in
+Azure without our being told, and the first sign of it is that the token opens nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """What is wanted and what is seen of a tunnel's objects in the cluster."""
+
+    tunnel: Tunnel
+    terms: Terms
+    observed: Observed
+    expires_at: datetime
+    now: datetime
+
+    def missing(self) -> Iterator[Action]:
+        """Yield what is left to do, in its order: the kubelet is slow to notice a Secret that comes late."""
+        yield from self._secret()
+        yield from self._pod()
+        yield from self._exposure()
+
+    def _secret(self) -> Iterator[Action]:
+        if self._is_leased() and not self._is_doubtful():
+            return
+        yield ApplyForwarderSecret(
+            make_secret(self.tunnel, self.terms, self.expires_at),
+            self.terms.hybrid_connection,
+            self.expires_at,
+            is_known=self._seen(Kind.SECRET) is not None,
+        )
+
+    def _pod(self) -> Iterator[Action]:
+        manifest, pod = make_pod(self.tunnel, self.terms), self._seen(Kind.POD)
+        if pod is None:
+            yield ApplyForwarderPod(manifest, is_known=False)
+        elif pod.is_deleting:
+            return
+        elif self._is_spent(pod) or _revision(pod) != _revision(Child(manifest)):
+            yield DeleteObject(Kind.POD, names.forwarder(self.tunnel), pod.uid)
+        elif not self._is_told(pod):
+            # The changed annotation makes the kubelet bring the new Secret into the Pod at once.
+            yield ApplyForwarderPod(manifest, is_known=True)
+
+    def _exposure(self) -> Iterator[Action]:
+        wanted = {Kind.SERVICE: make_service(self.tunnel)}
+        if self.terms.ingress is not None:
+            wanted[Kind.INGRESS] = make_ingress(self.tunnel, self.terms, self.terms.ingress)
+        for kind, manifest in wanted.items():
+            seen = self._seen(kind)
+            if seen is None or not is_applied(manifest, seen.body):
+                yield ApplyObject(manifest, is_known=seen is not None)
+        ingress = self._seen(Kind.INGRESS)
+        if Kind.INGRESS not in wanted and ingress is not None and not ingress.is_deleting:
+            yield DeleteObject(Kind.INGRESS, names.service(self.tunnel), ingress.uid)
+
+    def _seen(self, kind: Kind) -> Child | None:
+        return self.observed.children.get(kind)
+
+    def _is_leased(self) -> bool:
+        """Whether the Secret is there and holds what the forwarder is to be told now."""
+        secret = self._seen(Kind.SECRET)
+        wanted = Child(make_secret(self.tunnel, self.terms, self.expires_at))
+        return secret is not None and (
+            secret.annotation(LEASE_ANNOTATION) == wanted.annotation(LEASE_ANNOTATION)
+        )
+
+    def _is_doubtful(self) -> bool:
+        """Whether the forwarder has had its token for long, and got nowhere with it."""
+        pod = self._seen(Kind.POD)
+        if pod is None or is_ready(pod):
+            return False
+        leased_at = self.observed.leased_at
+        return leased_at is None or self.now >= leased_at + DOUBT_AFTER
+
+    def _is_told(self, pod: Child) -> bool:
+        """Whether the Pod was made or last touched for the Secret as it is now."""
+        secret = self._seen(Kind.SECRET)
+        return (
+            self._is_leased()
+            and secret is not None
+            and pod.annotation(SECRET_ANNOTATION) == secret.version
+        )
+
+    def _is_spent(self, pod: Child) -> bool:
+        end = end_of(pod)
+        if end is None:
+            return False
+        is_due = self.now + CLOCK_SKEW >= self.expires_at
+        if end.reason == "Expired" and is_due and self._is_told(pod):
+            # Its clock is a little ahead of ours: the lifetime is about to end for us too.
+            return False
+        return self.now >= created_at(pod) + REPLACE_AFTER
+
+
+def replacement_time(observed: Observed) -> datetime | None:
+    """Return when a Pod that ended may be replaced."""
+    pod = observed.children.get(Kind.POD)
+    return None if pod is None or end_of(pod) is None else created_at(pod) + REPLACE_AFTER
+
+
+def _revision(pod: Child) -> str | None:
+    return pod.annotation(REVISION_ANNOTATION)
