@@ -1,5 +1,5 @@
 # The operator. The context is the repository; any Debian with Python 3.11 to 3.13 and venv serves as the base.
-ARG BASE_IMAGE=docker.io/library/python:3.13-slim
+ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
 RUN python3 -m venv /opt/venv

@@ -6,10 +6,23 @@ from .errors import DevError
 from .stage import Stage
 
 SCRIPT = """
-import json, socket, sys, urllib.request
+import json, socket, sys, time, urllib.request
 host, web, raw, said = sys.argv[1:5]
+
+def dial(port):
+    # A Service leads nowhere until each node has been told of its Pod, a moment after that is ready.
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return socket.create_connection((host, int(port)), timeout=20)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+dial(web).close()
 page = urllib.request.urlopen(f"http://{host}:{web}/", timeout=20).read().decode()
-with socket.create_connection((host, int(raw)), timeout=20) as stream:
+with dial(raw) as stream:
     stream.sendall(said.encode())
     # The client has nothing more to say, and still gets the answer: half-close.
     stream.shutdown(socket.SHUT_WR)

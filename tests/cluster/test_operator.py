@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.kubectl import eventually
+from support.kubectl import KubectlError, eventually
 
 WAYS = [
     "Accepted",
@@ -50,6 +50,7 @@ async def test_killed_between_hybrid_connection_and_pod_it_ends_the_same_and_doe
 ):
     """A policy that refuses Pods holds the operator at that very point."""
     forbid_pods(stage)
+    await eventually(lambda: are_pods_refused(stage))
     await stage.device.start()
     await stage.operator.start()
     stage.apply()
@@ -57,6 +58,7 @@ async def test_killed_between_hybrid_connection_and_pod_it_ends_the_same_and_doe
     assert [child["kind"] for child in stage.children() if child["kind"] == "Pod"] == []
     await stage.operator.kill()
     stage.kubectl("delete", "validatingadmissionpolicybinding", stage.namespace)
+    await eventually(lambda: not are_pods_refused(stage))
     await stage.operator.start()
     await stage.until_ready_is("True", "Open")
     assert len(stage.azure.hybrid_connections()) == 1
@@ -216,3 +218,18 @@ def forbid_pods(stage):
     }
     stage.kubectl.apply(policy)
     stage.kubectl.apply(binding)
+
+
+def are_pods_refused(stage):
+    """Ask the API server, which takes a moment to heed a changed policy."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "namespace": stage.namespace},
+        "spec": {"containers": [{"name": "probe", "image": "none"}]},
+    }
+    try:
+        stage.kubectl.apply(pod, "--dry-run=server")
+    except KubectlError as error:
+        return "refused-for-the-test" in str(error)
+    return False
