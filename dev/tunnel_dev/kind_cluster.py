@@ -37,6 +37,8 @@ INGRESS_CLASS = {
     "metadata": {"name": "contour"},
     "spec": {"controller": "projectcontour.io/contour"},
 }
+ARGUMENTS = "/spec/template/spec/containers/0/args/-"
+STATUS_ADDRESS = "--ingress-status-address=127.0.0.1"
 
 
 def has_engine() -> bool:
@@ -98,7 +100,12 @@ def _install_contour(kubectl: Path, config: Path) -> None:
     """Apply the examples of Contour's module, whose Envoy takes port 80 of the node."""
     examples = toolchain.contour_source() / "examples" / "contour"
     with_config = (kubectl, "--kubeconfig", config)
-    run(*with_config, "apply", "--server-side", "--filename", examples)
+    forced = ("--server-side", "--force-conflicts")
+    run(*with_config, "apply", *forced, "--filename", examples)
+    # No load balancer gives Envoy's Service an address, so Contour is told what to say on Ingresses.
+    patch = json.dumps([{"op": "add", "path": ARGUMENTS, "value": STATUS_ADDRESS}])
+    deployment = ("deployment/contour", "--namespace", "projectcontour")
+    run(*with_config, "patch", *deployment, "--type=json", "--patch", patch)
     apply = ("apply", "--server-side", "--filename", "-")
     run(*with_config, *apply, stdin=json.dumps(INGRESS_CLASS))
     namespace = ("--namespace", "projectcontour", "--timeout=5m")
