@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,10 @@ import structlog
 
 from .adapters.connect import connect
 from .adapters.credentials import make_credentials
+from .adapters.events import KubeEvents
 from .adapters.iothub import HubDevices
 from .adapters.kube import KubeCluster
+from .adapters.kube_api import KubeApi
 from .adapters.relay import ArmRelay
 from .adapters.watch import build_registry, operator_settings
 from .api.keys import Key
@@ -59,13 +62,15 @@ async def run(config: Config) -> None:
         stack.push_async_callback(credentials.close)
         relay = ArmRelay(credentials.asynchronous, metrics.observe_call)
         stack.push_async_callback(relay.close)
-        cluster = KubeCluster(connection.api)
+        api = KubeApi(connection.api)
+        cluster = KubeCluster(api)
         devices = HubDevices(credentials.blocking, cluster, config.namespace, metrics.observe_call)
         stack.callback(devices.close_threads)
         world = World(
             cluster=cluster,
             relay=relay,
             devices=devices,
+            events=KubeEvents(api, instance=socket.gethostname(), clock=_now),
             cache=cache,
             memory=Memory(random.random),
             clock=_now,

@@ -32,6 +32,12 @@ async def test_opens_shows_and_closes_a_tunnel(stage):
     line = stage.kubectl("get", "tun", "-n", stage.namespace, "--no-headers").split()
     assert line[:4] == ["mri-7", "mri-7", "True", "Open"]
 
+    events = stage.kubectl.items("events.events.k8s.io", "-n", stage.namespace)
+    events.sort(key=lambda event: event["eventTime"])
+    about = [e["reason"] for e in events if e["regarding"]["kind"] == "Tunnel"]
+    assert about[0] == "Opening"
+    assert about[-1] == "Open"
+
     stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
     await stage.until_gone()
     assert [c.method for c in stage.azure.method_calls] == ["CreateConnection", "DeleteConnection"]

@@ -24,6 +24,7 @@ from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import FINALIZER, Device, Tunnel, TunnelStatus
 from tunnel_operator.api.tunnel_class import TunnelClass, TunnelClassSpec
 from tunnel_operator.core.actions import EnsureHybridConnection
+from tunnel_operator.core.notices import Notice
 from tunnel_operator.core.observed import HybridConnection, Kind
 from tunnel_operator.errors import Retryable, Terminal
 from tunnel_operator.runtime.cache import Cache
@@ -238,6 +239,7 @@ class OperatorWorld:
         self.cluster = FakeCluster(self._clock, self._step)
         self.azure = FakeAzure(self._clock, self._step)
         self.classes = [TunnelClass.from_dict(class_body())]
+        self.told: list[Notice] = []
         self.recheck_at: dict[Key, datetime | None] = {}
         self.start_operator()
 
@@ -259,6 +261,7 @@ class OperatorWorld:
             cluster=self.cluster,
             relay=self.azure,
             devices=FakeDevices(self.azure),
+            events=self,
             cache=self.cache,
             memory=Memory(lambda: 0.0),
             clock=self._clock,
@@ -267,6 +270,10 @@ class OperatorWorld:
             world, controller_name="tunnels.dev/operator", default_image=IMAGE
         )
         self.cluster.feed(self.cache)
+
+    async def record(self, tunnel: Tunnel, notice: Notice) -> None:
+        """Keep what people were told."""
+        self.told.append(notice)
 
     def apply(self, body: Mapping[str, Any]) -> Key:
         """Do what `kubectl apply` does."""

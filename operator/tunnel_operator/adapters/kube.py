@@ -1,16 +1,7 @@
-"""The Kubernetes API, over the official asynchronous client.
+"""The operator's reads and writes in the cluster. Writes are server-side apply of whole intents."""
 
-Writes are server-side apply of whole intents. The paths are fixed: discovery would need a place to cache
-and rights that the operator has no other use for.
-"""
-
-import json
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
-
-import aiohttp
-from kubernetes.aio import client
 
 from ..api import tunnel as tunnel_api
 from ..api.base import API_VERSION, GROUP, VERSION
@@ -19,10 +10,8 @@ from ..api.reasons import Reason
 from ..api.tunnel import FINALIZER, Tunnel, TunnelStatus
 from ..core.names import MANAGER
 from ..core.observed import Kind
-from ..errors import Retryable, Terminal, TunnelError
-
-DEADLINE_SECONDS = 15
-APPLY = "application/apply-patch+yaml"
+from ..errors import Terminal
+from .kube_api import APPLY, ConflictError, KubeApi, NotFoundError
 
 _PATHS = {
     Kind.SECRET: "/api/v1/namespaces/{namespace}/secrets",
@@ -33,16 +22,16 @@ _PATHS = {
 
 
 class KubeCluster:
-    """The operator's reads and writes. Provides runtime.ports.Cluster."""
+    """Tunnels and their children. Provides runtime.ports.Cluster."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: KubeApi) -> None:
         self._api = api
 
     async def get_tunnel(self, key: Key) -> Tunnel | None:
         """Return a Tunnel as it is now; None when there is none."""
         try:
-            return Tunnel.from_dict(await self._request("GET", _tunnel_path(key)))
-        except _NotFoundError:
+            return Tunnel.from_dict(await self._api.request("GET", _tunnel_path(key)))
+        except NotFoundError:
             return None
 
     async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> None:
@@ -50,8 +39,8 @@ class KubeCluster:
         body = {**_identity(tunnel), "status": status.to_dict()}
         path = f"{_tunnel_path(_key(tunnel))}/status"
         try:
-            await self._request("PATCH", path, body=body, content_type=APPLY, query=_forced())
-        except _NotFoundError:
+            await self._api.request("PATCH", path, body=body, content_type=APPLY, query=_forced())
+        except NotFoundError:
             return
 
     async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> None:
@@ -65,8 +54,8 @@ class KubeCluster:
             body["metadata"]["finalizers"] = [FINALIZER]
         path = _tunnel_path(_key(tunnel))
         try:
-            await self._request("PATCH", path, body=body, content_type=APPLY, query=_forced())
-        except _NotFoundError:
+            await self._api.request("PATCH", path, body=body, content_type=APPLY, query=_forced())
+        except NotFoundError:
             return
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
@@ -75,7 +64,7 @@ class KubeCluster:
         path = f"{_collection(metadata['namespace'], Kind(manifest['kind']))}/{metadata['name']}"
         if not is_known:
             await self._refuse_foreign(path, manifest)
-        return await self._request(
+        return await self._api.request(
             "PATCH", path, body=dict(manifest), content_type=APPLY, query=_forced()
         )
 
@@ -85,12 +74,12 @@ class KubeCluster:
         """Remove an object, if it is still this one; return it when it needs time to go."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
-            answer = await self._request(
+            answer = await self._api.request(
                 "DELETE", f"{_collection(namespace, kind)}/{name}", body=body
             )
-        except _NotFoundError:
+        except NotFoundError:
             return None
-        except _ConflictError:
+        except ConflictError:
             # A later object has taken the name: this one is gone.
             return None
         is_going = "deletionTimestamp" in (answer.get("metadata") or {})
@@ -99,8 +88,8 @@ class KubeCluster:
     async def secret_value(self, namespace: str, name: str, key: str) -> bytes | None:
         """Return one value of a Secret in base64; None when it is not there."""
         try:
-            body = await self._request("GET", f"{_collection(namespace, Kind.SECRET)}/{name}")
-        except _NotFoundError:
+            body = await self._api.request("GET", f"{_collection(namespace, Kind.SECRET)}/{name}")
+        except NotFoundError:
             return None
         value = (body.get("data") or {}).get(key)
         return None if value is None else str(value).encode()
@@ -108,8 +97,8 @@ class KubeCluster:
     async def _refuse_foreign(self, path: str, manifest: Mapping[str, Any]) -> None:
         """See that the name is free or ours, before an apply that would take over what is there."""
         try:
-            body = await self._request("GET", path)
-        except _NotFoundError:
+            body = await self._api.request("GET", path)
+        except NotFoundError:
             return
         owner = manifest["metadata"]["ownerReferences"][0]["uid"]
         owners = body["metadata"].get("ownerReferences") or ()
@@ -120,67 +109,6 @@ class KubeCluster:
                 f"There is a {manifest['kind']} {name!r} already that does not belong to this Tunnel. "
                 "Delete it, or give the Tunnel another name.",
             )
-
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-        query: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
-        """Return the answer's JSON. Raises TunnelError for every failure."""
-        headers = {"Accept": "application/json", "Content-Type": content_type}
-        try:
-            request = await self._api.param_serialize(
-                method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            response = await self._api.call_api(*request, _request_timeout=DEADLINE_SECONDS)
-            data: bytes = await response.read()  # type: ignore[no-untyped-call]
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Retryable(
-                Reason.UNAVAILABLE,
-                f"The Kubernetes API can not be reached: {type(error).__name__}.",
-            ) from error
-        if response.status >= HTTPStatus.BAD_REQUEST:
-            raise _classify(response.status, data)
-        answer: dict[str, Any] = json.loads(data)
-        return answer
-
-
-class _NotFoundError(Retryable):
-    """There is no such object."""
-
-
-class _ConflictError(Retryable):
-    """The object is another one, or was changed meanwhile."""
-
-
-def _classify(status: int, data: bytes) -> TunnelError:
-    try:
-        message = str(json.loads(data).get("message") or "")
-    except (ValueError, AttributeError):
-        message = ""
-    text = f"The Kubernetes API answered {status}: {message}"
-    match status:
-        case HTTPStatus.NOT_FOUND:
-            return _NotFoundError(Reason.NOT_FOUND, text)
-        case HTTPStatus.CONFLICT:
-            return _ConflictError(Reason.UNAVAILABLE, text)
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            # Not for a person to mend, as far as can be told: a quota that is used up now and a namespace
-            # that has just been made and lacks its service account are refused in the same way.
-            return Retryable(Reason.UNAUTHORIZED, text)
-        case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY:
-            return Terminal(Reason.REJECTED, text)
-        case _:
-            return Retryable(Reason.UNAVAILABLE, text)
 
 
 def _key(tunnel: Tunnel) -> Key:

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     OPENING = "Opening"
     CLOSING = "Closing"
     EXPIRED = "Expired"
+    EXPIRES_SOON = "ExpiresSoon"
     IDLE = "Idle"
     SUSPENDED = "Suspended"
     # Accepted

@@ -8,6 +8,7 @@ from typing import Any
 from tunnel_forwarder.protocol.method import Forward
 
 from ..api.tunnel import Device, TunnelStatus
+from .notices import Notice
 from .observed import Kind, Step
 
 
@@ -122,6 +123,7 @@ class Plan:
     branches: tuple[Branch, ...]
     status: TunnelStatus
     recheck_at: datetime | None = None
+    notices: tuple[Notice, ...] = ()
 
 
 def step_of(action: Action) -> Step:

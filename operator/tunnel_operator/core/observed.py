@@ -131,6 +131,9 @@ class Observed:
     leased_at: datetime | None = None
     """When this process last made the forwarder's token; None: not yet, or its key has changed since."""
 
+    announced: datetime | None = None
+    """The end that has been announced already."""
+
     failures: Mapping[Step, Failure] = field(default_factory=dict)
 
     def is_waiting(self, step: Step, now: datetime) -> bool:

@@ -9,6 +9,7 @@ same state gives the same plan, and a state in which all is as wanted gives a pl
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ..api.conditions import Finding, merge
@@ -19,6 +20,7 @@ from . import findings, names
 from .actions import Plan
 from .children import replacement_time
 from .closing import close, is_closed
+from .notices import expiry, expiry_notice_at, transitions
 from .observed import HybridConnection, NoHybridConnection, Observed
 from .opening import open_branches
 from .session import Session, session_of, with_totals
@@ -41,10 +43,19 @@ def plan(
 ) -> Plan:
     """Return what to do next. Never raises for any state that the API server allows."""
     if tunnel.is_deleting:
-        return _plan_deletion(tunnel, klass, observed, now)
-    terms = agree(tunnel, klass, default_image=default_image)
-    if isinstance(terms, Refusal):
-        return _plan_refusal(tunnel, terms, observed, now)
+        decided = _plan_deletion(tunnel, klass, observed, now)
+    else:
+        terms = agree(tunnel, klass, default_image=default_image)
+        decided = (
+            _plan_refusal(tunnel, terms, observed, now)
+            if isinstance(terms, Refusal)
+            else _plan_session(tunnel, terms, observed, now)
+        )
+    told = transitions(tunnel.status, decided.status)
+    return replace(decided, notices=(*told, *decided.notices))
+
+
+def _plan_session(tunnel: Tunnel, terms: Terms, observed: Observed, now: datetime) -> Plan:
     session = session_of(tunnel, terms, observed, now)
     if session.ended is not None:
         return _plan_end(tunnel, session, session.ended, observed, now)
@@ -63,7 +74,11 @@ def _plan_open(
         times.append(replacement)
     if observed.answer is not None and observed.answer.at is not None:
         times.append(observed.answer.at + findings.LISTENER_LAG)
-    return Plan(branches, status, _next(times, now))
+    announce_at = expiry_notice_at(session.opened_at, session.expires_at)
+    times.append(announce_at)
+    is_news = now >= announce_at and observed.announced != session.expires_at
+    notices = (expiry(session.expires_at),) if is_news else ()
+    return Plan(branches, status, _next(times, now), notices)
 
 
 def _open_status(

@@ -20,6 +20,7 @@ class _Entry:
     failures: dict[Step, Failure] = field(default_factory=dict)
     answer: DeviceAnswer | None = None
     leased_at: datetime | None = None
+    announced: datetime | None = None
 
 
 class Memory:
@@ -85,6 +86,15 @@ class Memory:
     def keep_lease(self, key: Key, at: datetime | None) -> None:
         """Record when the forwarder's token was made, or that its key is not the same any more."""
         self._entries.setdefault(key, _Entry(())).leased_at = at
+
+    def announced(self, key: Key) -> datetime | None:
+        """Return which end of the tunnel has been announced."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.announced
+
+    def keep_announced(self, key: Key, end: datetime | None) -> None:
+        """Record that a tunnel's end has been announced."""
+        self._entries.setdefault(key, _Entry(())).announced = end
 
     def forget(self, key: Key) -> None:
         """Forget a tunnel that is gone."""

@@ -14,6 +14,7 @@ from ..api.keys import Key
 from ..api.tunnel import Device, Tunnel, TunnelStatus
 from ..api.tunnel_class import TunnelClassSpec
 from ..core.actions import EnsureHybridConnection
+from ..core.notices import Notice
 from ..core.observed import HybridConnection, Kind
 
 
@@ -47,6 +48,13 @@ class Cluster(Protocol):
         self, namespace: str, kind: Kind, name: str, uid: str
     ) -> Mapping[str, Any] | None:
         """Remove an object, if it is still this one; return it when it needs time to go."""
+
+
+class Events(Protocol):
+    """The Events that people see with `kubectl describe`."""
+
+    async def record(self, tunnel: Tunnel, notice: Notice) -> None:
+        """Tell people. What can not be told is lost; nothing depends on it."""
 
 
 class Relay(Protocol):

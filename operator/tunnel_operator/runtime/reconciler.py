@@ -14,7 +14,7 @@ from tunnel_forwarder.protocol.urls import RelayEndpoint
 
 from ..api.conditions import Condition
 from ..api.keys import Key
-from ..api.reasons import ConditionType
+from ..api.reasons import ConditionType, Reason
 from ..api.tunnel import DeviceStatus, Tunnel, TunnelStatus
 from ..api.tunnel_class import TunnelClass
 from ..core import names
@@ -30,6 +30,7 @@ from ..core.actions import (
     DeleteObject,
     EnsureHybridConnection,
     OpenDevice,
+    Plan,
     RemoveFinalizer,
     step_of,
 )
@@ -46,7 +47,7 @@ from ..core.plan import plan
 from ..errors import TunnelError
 from .cache import Cache
 from .memory import Memory, Revision
-from .ports import Clock, Cluster, Devices, Relay
+from .ports import Clock, Cluster, Devices, Events, Relay
 
 MAX_ROUNDS = 8
 """How often one pass looks again after it has acted; more can only come from a fault of ours."""
@@ -61,6 +62,7 @@ class World:
     cluster: Cluster
     relay: Relay
     devices: Devices
+    events: Events
     cache: Cache
     memory: Memory
     clock: Clock
@@ -101,6 +103,7 @@ class Reconciler:
             observed = await self._gather(current, now)
             decision = plan(tunnel, current.klass, observed, now, default_image=self._default_image)
             await self._report(tunnel, decision.status)
+            await self._tell(current, decision)
             if not decision.branches:
                 return decision.recheck_at
             await self._execute(current, decision.branches)
@@ -124,6 +127,7 @@ class Reconciler:
             children=self._world.cache.children(current.key),
             answer=answer,
             leased_at=memory.leased_at(current.key),
+            announced=memory.announced(current.key),
             failures=memory.failures(current.key, revision),
         )
 
@@ -160,6 +164,15 @@ class Reconciler:
                 reason=ready.reason,
                 message=ready.message,
             )
+
+    async def _tell(self, current: _Pass, decision: Plan) -> None:
+        for notice in decision.notices:
+            try:
+                await self._world.events.record(current.tunnel, notice)
+            except TunnelError as error:
+                log.warning("event.lost", tunnel=str(current.key), message=error.message)
+            if notice.reason is Reason.EXPIRES_SOON:
+                self._world.memory.keep_announced(current.key, decision.status.expires_at)
 
     async def _execute(self, current: _Pass, branches: tuple[Branch, ...]) -> None:
         async with asyncio.TaskGroup() as group:

@@ -278,6 +278,24 @@ async def test_a_changed_secret_reaches_the_pod_at_once(world):
     assert told == secret["metadata"]["resourceVersion"]
 
 
+async def test_people_are_told_of_transitions_once(world):
+    world.azure.online.clear()
+    key = world.apply(tunnel_body(ttl="1h"))
+    await world.settle(key)
+    await world.pass_time(key, timedelta(minutes=5))
+    world.azure.online.add("mri-7")
+    await world.pass_time(key, timedelta(minutes=45))
+    told = [(notice.severity.value, notice.reason.value) for notice in world.told]
+    assert told == [
+        ("Normal", "Opening"),
+        ("Warning", "DeviceOffline"),
+        ("Normal", "Starting"),
+        ("Normal", "Open"),
+    ]
+    await world.pass_time(key, timedelta(minutes=20))
+    assert [notice.reason.value for notice in world.told[4:]] == ["ExpiresSoon", "Expired"]
+
+
 async def test_a_service_of_somebody_else_is_left_alone(world):
     foreign = {
         "kind": "Service",

@@ -1,0 +1,67 @@
+"""What people are told of as an Event: transitions, and an end that comes near."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from ..api.base import format_time
+from ..api.reasons import ConditionType, Reason
+from ..api.tunnel import TunnelStatus
+
+EXPIRY_NOTICE = timedelta(minutes=5)
+"""How long before its end a tunnel's end is announced, at the most; a fifth of a short life."""
+
+
+class Severity(StrEnum):
+    """The types of an Event."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One Event to be."""
+
+    severity: Severity
+    reason: Reason
+    action: str
+    message: str
+
+
+_CALM = {
+    Reason.OPEN: "Open",
+    Reason.OPENING: "Open",
+    Reason.STARTING: "Open",
+    Reason.WAITING_FOR_ADDRESS: "Open",
+    Reason.CLOSING: "Close",
+    Reason.EXPIRED: "Close",
+    Reason.IDLE: "Close",
+    Reason.SUSPENDED: "Close",
+}
+"""Reasons that are the ordinary course of things, and what is being done."""
+
+
+def transitions(before: TunnelStatus, after: TunnelStatus) -> tuple[Notice, ...]:
+    """Return a notice when the reason of Ready changes; none for the same state seen again."""
+    was, is_now = before.condition(ConditionType.READY), after.condition(ConditionType.READY)
+    if is_now is None or (was is not None and was.reason == is_now.reason):
+        return ()
+    reason = Reason(is_now.reason)
+    severity = Severity.NORMAL if reason in _CALM else Severity.WARNING
+    return (Notice(severity, reason, _CALM.get(reason, "Open"), is_now.message or reason),)
+
+
+def expiry_notice_at(opened_at: datetime, expires_at: datetime) -> datetime:
+    """Return when the end of a tunnel is to be announced."""
+    return expires_at - min(EXPIRY_NOTICE, (expires_at - opened_at) / 5)
+
+
+def expiry(expires_at: datetime) -> Notice:
+    """Return the announcement of a tunnel's end."""
+    return Notice(
+        Severity.WARNING,
+        Reason.EXPIRES_SOON,
+        "Close",
+        f"It closes at {format_time(expires_at)}. Raise spec.ttl to keep it open.",
+    )
