@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import secrets
 import signal
 import socket
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +19,7 @@ from .adapters.events import KubeEvents
 from .adapters.iothub import HubDevices
 from .adapters.kube import KubeCluster
 from .adapters.kube_api import KubeApi
+from .adapters.lease import LeaseElector, LeaseName
 from .adapters.relay import ArmRelay
 from .adapters.watch import build_registry, operator_settings
 from .api.keys import Key
@@ -26,6 +29,7 @@ from .observability import metrics as metrics_module
 from .observability.health import serve_health
 from .observability.metrics import Metrics
 from .runtime.cache import Cache
+from .runtime.leadership import Leadership
 from .runtime.memory import Memory
 from .runtime.reconciler import Reconciler, World
 from .runtime.workers import Workers
@@ -62,7 +66,7 @@ async def run(config: Config) -> None:
         stack.push_async_callback(credentials.close)
         relay = ArmRelay(credentials.asynchronous, metrics.observe_call)
         stack.push_async_callback(relay.close)
-        api = KubeApi(connection.api)
+        api, leadership = KubeApi(connection.api), Leadership(time.monotonic)
         cluster = KubeCluster(api)
         devices = HubDevices(credentials.blocking, cluster, config.namespace, metrics.observe_call)
         stack.callback(devices.close_threads)
@@ -73,8 +77,10 @@ async def run(config: Config) -> None:
             events=KubeEvents(api, instance=socket.gethostname(), clock=_now),
             cache=cache,
             memory=Memory(random.random),
+            leadership=leadership,
             clock=_now,
         )
+        elector = LeaseElector(api, _lease_name(config), leadership, time.monotonic)
         queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later)
         metrics.queue_depth.set_function(lambda: len(queue))
         metrics.tunnels.set_function(lambda: len(cache))
@@ -90,7 +96,7 @@ async def run(config: Config) -> None:
             )
         )
         log.info("operator.starting", controller=config.controller_name, health_port=port)
-        await _run_until_stopped(config, registry, workers, lifecycle)
+        await _run_until_stopped(config, registry, Work(workers, elector), lifecycle)
         log.info("operator.stopped")
 
 
@@ -110,18 +116,39 @@ def _workers(config: Config, world: World, queue: WorkQueue[Key], metrics: Metri
 
 
 async def _run_until_stopped(
-    config: Config, registry: kopf.OperatorRegistry, workers: Workers, lifecycle: Lifecycle
+    config: Config, registry: kopf.OperatorRegistry, work: "Work", lifecycle: Lifecycle
 ) -> None:
     """Watch and work; at the end drain the workers before kopf, which cancels every task it meets."""
     stop_kopf = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        working = group.create_task(workers.run())
+        working = group.create_task(work.run())
         stopping = group.create_task(lifecycle.stopping.wait())
         watching = group.create_task(_watch(config, registry, lifecycle, stop_kopf))
         await asyncio.wait({stopping, watching, working}, return_when=asyncio.FIRST_COMPLETED)
         lifecycle.stopping.set()
-        await workers.drain(DRAIN)
+        await work.workers.drain(DRAIN)
         stop_kopf.set()
+        if not work.is_leading:
+            working.cancel()
+
+
+@dataclass(slots=True)
+class Work:
+    """The workers, which begin once this process leads, and end when it does no more."""
+
+    workers: Workers
+    elector: LeaseElector
+    is_leading: bool = False
+
+    async def run(self) -> None:
+        """Wait for the lead, work until drained, and give the lead back. Raises when it is lost."""
+        await self.elector.acquire()
+        self.is_leading = True
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(self.elector.keep())
+            await self.workers.run()
+            keeping.cancel()
+        await self.elector.release()
 
 
 async def _watch(
@@ -144,6 +171,12 @@ async def _watch(
         loop.add_signal_handler(number, lifecycle.stopping.set)
     lifecycle.started.set()
     await kopf.run_tasks(tasks, ignored=before)
+
+
+def _lease_name(config: Config) -> LeaseName:
+    # The Pod's name, and something that tells a restarted process from the one before it.
+    identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    return LeaseName(config.namespace, config.lease_name, identity)
 
 
 def _now() -> datetime:

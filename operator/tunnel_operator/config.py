@@ -21,6 +21,7 @@ class Config:
     FORWARDER_IMAGE     the forwarder's image where a TunnelClass names none; required
     POD_NAMESPACE       the operator's own namespace, where it reads Secrets; that of its Pod when left out
     WATCH_NAMESPACES    the namespaces whose Tunnels are served, with commas between; all when left out
+    LEASE_NAME          the Lease in the operator's own namespace by which one of several replicas leads
     CONTROLLER_NAME     the TunnelClasses that are served, by their spec.controllerName
     WORKERS             how many Tunnels are worked on at the same time
     HEALTH_PORT         where /livez, /readyz and /metrics answer
@@ -30,6 +31,7 @@ class Config:
     forwarder_image: str
     namespace: str
     watch_namespaces: tuple[str, ...] = ()
+    lease_name: str = "tunnel-operator"
     controller_name: str = DEFAULT_CONTROLLER
     workers: int = 16
     health_port: int = 8080
@@ -52,6 +54,7 @@ class Config:
                 for name in environ.get("WATCH_NAMESPACES", "").split(",")
                 if name.strip()
             ),
+            lease_name=environ.get("LEASE_NAME") or "tunnel-operator",
             controller_name=environ.get("CONTROLLER_NAME") or DEFAULT_CONTROLLER,
             workers=_number(environ, "WORKERS", 16, lowest=1),
             health_port=_number(environ, "HEALTH_PORT", 8080, lowest=0),

@@ -131,33 +131,47 @@ def service_account_kubeconfig(kubectl, server, tmp_path):
 
 
 @pytest.fixture
-async def operator(azure, tunnel_class, namespace, service_account_kubeconfig, tmp_path):
-    """Return the operator, not started yet."""
+def operator_environment(azure, tunnel_class, namespace, service_account_kubeconfig, tmp_path):
     token_file = tmp_path / "federated-token"
     token_file.write_text(azure.assertion().reveal())
     endpoints = azure.endpoints
-    program = Program(
-        "tunnel_operator",
-        environment={
-            "KUBECONFIG": str(service_account_kubeconfig),
-            "FORWARDER_IMAGE": "registry.test/forwarder:1",
-            "POD_NAMESPACE": "tunnels-system",
-            "WATCH_NAMESPACES": namespace,
-            "CONTROLLER_NAME": tunnel_class["spec"]["controllerName"],
-            "HEALTH_PORT": "0",
-            "LOG_LEVEL": "DEBUG",
-            "AZURE_AUTHORITY_HOST": endpoints.authority_host,
-            "AZURE_TENANT_ID": endpoints.tenant_id,
-            "AZURE_CLIENT_ID": endpoints.client_id,
-            "AZURE_FEDERATED_TOKEN_FILE": str(token_file),
-            "REQUESTS_CA_BUNDLE": str(endpoints.ca_file),
-            "SSL_CERT_FILE": str(endpoints.ca_file),
-        },
-        log=tmp_path / "operator.log",
-    )
+    return {
+        "KUBECONFIG": str(service_account_kubeconfig),
+        "FORWARDER_IMAGE": "registry.test/forwarder:1",
+        "POD_NAMESPACE": "tunnels-system",
+        "WATCH_NAMESPACES": namespace,
+        "LEASE_NAME": namespace,
+        "CONTROLLER_NAME": tunnel_class["spec"]["controllerName"],
+        "HEALTH_PORT": "0",
+        "LOG_LEVEL": "DEBUG",
+        "AZURE_AUTHORITY_HOST": endpoints.authority_host,
+        "AZURE_TENANT_ID": endpoints.tenant_id,
+        "AZURE_CLIENT_ID": endpoints.client_id,
+        "AZURE_FEDERATED_TOKEN_FILE": str(token_file),
+        "REQUESTS_CA_BUNDLE": str(endpoints.ca_file),
+        "SSL_CERT_FILE": str(endpoints.ca_file),
+    }
+
+
+@pytest.fixture
+async def operator(operator_environment, tmp_path):
+    """Return the operator, not started yet."""
+    log = tmp_path / "operator.log"
+    program = Program("tunnel_operator", environment=operator_environment, log=log)
     yield program
     if program.is_running:
         assert await program.stop() == 0
+    sys.stdout.write(program.output)
+
+
+@pytest.fixture
+async def second_operator(operator_environment, tmp_path):
+    """Return another replica of the same operator, not started yet."""
+    log = tmp_path / "second-operator.log"
+    program = Program("tunnel_operator", environment=operator_environment, log=log)
+    yield program
+    if program.is_running:
+        await program.stop()
     sys.stdout.write(program.output)
 
 

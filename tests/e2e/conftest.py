@@ -137,25 +137,24 @@ class World:
         lines = [json.loads(line) for line in log if '"hub.method"' in line]
         return [line["method"] for line in lines if line["device"] == device]
 
-    def kill_operator(self):
-        """End the operator's process as by kill -9; the kubelet starts it again."""
-        pod = self.operator_pod()
+    def kill_leader(self):
+        """End the leading operator's process as by kill -9; the kubelet starts it again."""
+        name, restarts = self.leader(), self.restarts(self.leader())
+        pod = self.kubectl.get("pod", name, "-n", dev_stage.SYSTEM)
         [status] = pod["status"]["containerStatuses"]
         container = status["containerID"].rpartition("/")[2]
         killed = [pid for pid in _pids_of(container) if _kill(pid)]
         assert killed
-        self.until(lambda: self.restarts() > status["restartCount"])
+        self.until(lambda: self.restarts(name) > restarts)
 
-    def operator_pod(self):
-        where = ("-n", dev_stage.SYSTEM, "-l", "app.kubernetes.io/name=tunnel-operator")
-        return next(
-            item
-            for item in self.kubectl.items("pods", *where)
-            if "deletionTimestamp" not in item["metadata"]
-        )
+    def leader(self):
+        """Return the name of the Pod that holds the Lease."""
+        lease = self.kubectl.get("lease", "tunnel-operator", "-n", dev_stage.SYSTEM)
+        return lease["spec"]["holderIdentity"].rpartition("-")[0]
 
-    def restarts(self):
-        return self.operator_pod()["status"]["containerStatuses"][0]["restartCount"]
+    def restarts(self, name):
+        pod = self.kubectl.get("pod", name, "-n", dev_stage.SYSTEM)
+        return pod["status"]["containerStatuses"][0]["restartCount"]
 
     @contextlib.contextmanager
     def without_operator(self):
@@ -167,7 +166,7 @@ class World:
         try:
             yield
         finally:
-            self.kubectl("scale", *deployment, "--replicas=1")
+            self.kubectl("scale", *deployment, "--replicas=2")
             self.kubectl("rollout", "status", *deployment, "--timeout=60s")
 
     def _token(self):

@@ -51,7 +51,7 @@ def test_killed_between_hybrid_connection_and_pod_it_ends_the_same_and_does_noth
     assert "Pod" not in world.children("e2e-3")
     # It does not try again for minutes: it is killed where it stands.
     allow_pods(world)
-    world.kill_operator()
+    world.kill_leader()
     world.until_ready("e2e-3")
     assert list(world.hybrid_connections().items()) == [(before, 1)]
     assert world.method_calls("e2e-3")[calls:] == ["CreateConnection"]

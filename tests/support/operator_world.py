@@ -28,6 +28,7 @@ from tunnel_operator.core.notices import Notice
 from tunnel_operator.core.observed import HybridConnection, Kind
 from tunnel_operator.errors import Retryable, Terminal
 from tunnel_operator.runtime.cache import Cache
+from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
 from tunnel_operator.runtime.reconciler import Reconciler, World
 
@@ -255,6 +256,8 @@ class OperatorWorld:
     def start_operator(self) -> None:
         """Start a process that remembers nothing."""
         self.cache = Cache()
+        leadership = Leadership(lambda: 0.0)
+        leadership.grant(1.0)
         for klass in self.classes:
             self.cache.put_class(klass)
         world = World(
@@ -264,6 +267,7 @@ class OperatorWorld:
             events=self,
             cache=self.cache,
             memory=Memory(lambda: 0.0),
+            leadership=leadership,
             clock=self._clock,
         )
         self.reconciler = Reconciler(

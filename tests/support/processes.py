@@ -37,6 +37,22 @@ class Program:
                 *self._argv, env=self._environment, stdout=log, stderr=log
             )
 
+    def freeze(self) -> None:
+        """Stop it in its tracks, as a paused machine would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on as if nothing had been."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    async def wait(self) -> int:
+        """Wait for its end; return its exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(30):
+            return await self._process.wait()
+
     async def kill(self) -> None:
         """End it as by kill -9."""
         await self._end(signal.SIGKILL)

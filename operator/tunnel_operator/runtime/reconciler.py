@@ -46,6 +46,7 @@ from ..core.observed import (
 from ..core.plan import plan
 from ..errors import TunnelError
 from .cache import Cache
+from .leadership import Leadership
 from .memory import Memory, Revision
 from .ports import Clock, Cluster, Devices, Events, Relay
 
@@ -65,6 +66,7 @@ class World:
     events: Events
     cache: Cache
     memory: Memory
+    leadership: Leadership
     clock: Clock
 
 
@@ -89,6 +91,7 @@ class Reconciler:
         """Do all that can be done for a Tunnel now; return when to look again, if ever.
 
         Raises TunnelError when the Kubernetes API fails; all other failures become part of the status.
+        Raises NotLeadingError, alone or in a group, when this process may not act any more.
         """
         world = self._world
         for _ in range(MAX_ROUNDS):
@@ -154,6 +157,7 @@ class Reconciler:
         ours = before.model_copy(update={"conditions": tuple(_ours(before.conditions))})
         if status.to_dict() == ours.to_dict():
             return
+        self._world.leadership.require()
         await self._world.cluster.apply_status(tunnel, status)
         ready, was = status.condition(ConditionType.READY), before.condition(ConditionType.READY)
         if ready is not None and (was is None or was.reason != ready.reason):
@@ -182,6 +186,7 @@ class Reconciler:
     async def _execute_branch(self, current: _Pass, branch: Branch) -> None:
         for action in branch:
             step = step_of(action)
+            self._world.leadership.require()
             try:
                 await self._act(current, action)
             except TunnelError as error:

@@ -10,6 +10,7 @@ import structlog
 from ..api.keys import Key
 from ..core import backoff
 from ..errors import TunnelError
+from .leadership import NotLeadingError
 from .workqueue import WorkQueue
 
 STUCK_AFTER = timedelta(minutes=5)
@@ -22,7 +23,7 @@ class PassObserver(Protocol):
     """Counts passes."""
 
     def __call__(self, outcome: str, seconds: float) -> None:
-        """Take one pass's outcome (done, failed, crashed) and how long it took."""
+        """Take one pass's outcome (done, failed, fenced, crashed) and how long it took."""
 
 
 class Workers:
@@ -87,7 +88,11 @@ class Workers:
             log.warning("pass.failed", tunnel=str(key), reason=error.reason, message=error.message)
             self._again(key)
             return "failed"
-        except Exception:
+        except Exception as error:
+            if _is_fenced(error):
+                # Whoever leads now looks at all Tunnels; here nothing is to be done any more.
+                log.warning("pass.fenced", tunnel=str(key))
+                return "fenced"
             # A fault of ours in one pass must not end the work on all other tunnels.
             log.exception("pass.crashed", tunnel=str(key))
             self._again(key)
@@ -100,3 +105,10 @@ class Workers:
     def _again(self, key: Key) -> None:
         attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
         self._queue.add_after(key, backoff.delay(attempts, 0.0).total_seconds())
+
+
+def _is_fenced(error: Exception) -> bool:
+    """Tell whether a pass ended because this process does not lead, in whichever of its branches."""
+    if isinstance(error, ExceptionGroup):
+        return error.subgroup(NotLeadingError) is not None
+    return isinstance(error, NotLeadingError)
