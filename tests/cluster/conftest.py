@@ -76,7 +76,19 @@ async def azure(azure_keys, tmp_path):
 
 
 @pytest.fixture
-def tunnel_class(kubectl, azure, namespace):
+def class_options():
+    """Return what a module wants its class to have besides."""
+    return {}
+
+
+@pytest.fixture
+def device_environment():
+    """Return what a module wants its device to find in its environment."""
+    return {}
+
+
+@pytest.fixture
+def tunnel_class(kubectl, azure, namespace, class_options):
     """Return a class of this test's own, served by this test's own operator."""
     endpoints = azure.endpoints
     body = {
@@ -98,6 +110,7 @@ def tunnel_class(kubectl, azure, namespace):
                 "connectTimeoutSeconds": 2,
                 "responseTimeoutSeconds": 5,
             },
+            **class_options,
         },
     }
     kubectl.apply(body)
@@ -176,7 +189,7 @@ async def second_operator(operator_environment, tmp_path):
 
 
 @pytest.fixture
-async def device(azure, tmp_path):
+async def device(azure, device_environment, tmp_path):
     """Return the simulated device, not started yet."""
     directory = tmp_path / "device"
     directory.mkdir()
@@ -187,7 +200,7 @@ async def device(azure, tmp_path):
         *("--connection-string-file", str(secret), "--ca-file", str(azure.endpoints.ca_file)),
         *("--allow", "localhost:8080", "--allow", "localhost:22"),
         *("--web-port", "0", "--echo-port", "0", "--telemetry-interval", "60"),
-        environment={},
+        environment=device_environment,
         log=directory / "log",
     )
     yield program

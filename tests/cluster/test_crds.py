@@ -129,7 +129,8 @@ def test_tunnels_can_be_listed_by_device(kubectl, namespace):
 
 
 def test_examples_are_accepted(kubectl):
-    kubectl("apply", "-f", "manifests/examples/tunnelclass.yaml", "--dry-run=server")
+    for name in ("tunnelclass", "tunnelclass-stock-devices"):
+        kubectl("apply", "-f", f"manifests/examples/{name}.yaml", "--dry-run=server")
     example = "manifests/examples/tunnel.yaml"
     kubectl("create", "namespace", "imaging")
     kubectl("apply", "-f", example, "--dry-run=server")

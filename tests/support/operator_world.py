@@ -135,6 +135,13 @@ class FakeCluster:
         }
 
 
+@dataclass(frozen=True)
+class StockListener:
+    """What a device listens for that was told nothing."""
+
+    hybrid_connection: str
+
+
 @dataclass
 class FakeAzure:
     """Azure Relay's management and the devices behind IoT Hub."""
@@ -144,7 +151,7 @@ class FakeAzure:
     connections: dict[str, dict[str, Any]] = field(default_factory=dict)
     online: set[str] = field(default_factory=set)
     allowed: set[str] | None = None
-    listening: dict[str, OpenRequest] = field(default_factory=dict)
+    listening: dict[str, OpenRequest | StockListener] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     outage: bool = False
     serial: "count[int]" = field(default_factory=lambda: count(1))
@@ -155,15 +162,18 @@ class FakeAzure:
         if found is None:
             return None
         return HybridConnection(
+            name=name,
             listener_count=self._listeners(name),
-            owner=found["owner"],
+            owner=found.get("owner"),
+            owner_name=found.get("owner_name"),
             rules=frozenset(found["rules"]),
         )
 
     async def ensure(self, _: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
         self._called("ensure")
         found = self.connections.setdefault(wanted.name, {"rules": {}})
-        found["owner"] = wanted.owner
+        if not wanted.is_borrowed:
+            found |= {"owner": wanted.owner, "owner_name": wanted.tunnel}
         for rule, right in wanted.rules:
             found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
 
@@ -172,6 +182,11 @@ class FakeAzure:
         self.connections.pop(name, None)
         for device in [d for d, r in self.listening.items() if r.hybrid_connection == name]:
             del self.listening[device]
+
+    async def delete_rules(self, _: TunnelClassSpec, name: str, rules: tuple[str, ...]) -> None:
+        self._called("delete_rules")
+        for rule in rules:
+            self.connections[name]["rules"].pop(rule, None)
 
     async def key(self, _: TunnelClassSpec, name: str, rule: str) -> Secret:
         self._called("key")
@@ -183,8 +198,10 @@ class FakeAzure:
     def lets_in(self, name: str, token: str) -> bool:
         """Tell whether a sender with this token meets a listener."""
         found = self.connections.get(name, {"rules": {}})
-        _, key = found["rules"].get("tunnel-send", ("", ""))
-        return sas.parse(token).is_signed_with(key.encode()) and self._listeners(name) > 0
+        parsed = sas.parse(token)
+        right, key = found["rules"].get(parsed.rule, ("", ""))
+        is_good = right == "Send" and parsed.is_signed_with(key.encode())
+        return is_good and self._listeners(name) > 0
 
     def _listeners(self, name: str) -> int:
         return sum(r.hybrid_connection == name for r in self.listening.values())
@@ -203,23 +220,30 @@ class FakeDevices:
     azure: FakeAzure
 
     async def open(
-        self, klass: TunnelClassSpec, device: Device, request: OpenRequest
+        self, klass: TunnelClassSpec, device: Device, request: OpenRequest | None
     ) -> OpenAnswer | None:
         self._called("open", device)
+        if request is None:
+            # As the Azure sample's device: it knows where to listen, and says so in its own way.
+            self.azure.listening[device.id] = StockListener(device.id)
+            return None
         allowed = self.azure.allowed
         refused = [f.port_name for f in request.forwards if allowed and f.port_name not in allowed]
         if refused:
             raise Terminal(Reason.DEVICE_REFUSED, f"not allowed: {refused}")
         found = self.azure.connections[request.hybrid_connection]
-        _, key = found["rules"]["tunnel-listen"]
         token = sas.parse(request.listen_token.reveal())
+        right, key = found["rules"][token.rule]
+        assert right == "Listen"
         assert token.is_signed_with(key.encode())
         assert token.expires_at == int(request.expires_at.timestamp())
         self.azure.listening[device.id] = request
         forwards = tuple(ForwardAnswer(f.port_name, allowed=True) for f in request.forwards)
         return OpenAnswer(agent="fake/1", listening=True, forwards=forwards)
 
-    async def close(self, klass: TunnelClassSpec, device: Device, request: CloseRequest) -> None:
+    async def close(
+        self, klass: TunnelClassSpec, device: Device, request: CloseRequest | None
+    ) -> None:
         self._called("close", device)
         self.azure.listening.pop(device.id, None)
 

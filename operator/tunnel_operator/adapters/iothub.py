@@ -61,11 +61,15 @@ class HubDevices:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def open(
-        self, klass: TunnelClassSpec, device: Device, request: OpenRequest
+        self, klass: TunnelClassSpec, device: Device, request: OpenRequest | None
     ) -> OpenAnswer | None:
-        """Ask a device to listen. None: it agreed, and does not speak our version of the answer."""
+        """Ask a device to listen; without a request it is told nothing more.
+
+        None: it agreed, and does not speak our version of the answer.
+        """
         hub = klass.iot_hub
-        result = await self._invoke(hub, hub.open_method, device, request.to_payload())
+        payload = None if request is None else request.to_payload()
+        result = await self._invoke(hub, hub.open_method, device, payload)
         answer = _read_answer(result.payload)
         if result.status != HTTPStatus.OK:
             raise _refusal(device, int(result.status), answer)
@@ -73,15 +77,18 @@ class HubDevices:
             raise Retryable(Reason.DEVICE_FAILED, f"Device {str(device)!r} could not listen.")
         return answer
 
-    async def close(self, klass: TunnelClassSpec, device: Device, request: CloseRequest) -> None:
+    async def close(
+        self, klass: TunnelClassSpec, device: Device, request: CloseRequest | None
+    ) -> None:
         """Ask a device to listen no longer; it having stopped already counts as done."""
         hub = klass.iot_hub
-        result = await self._invoke(hub, hub.close_method, device, request.to_payload())
+        payload = None if request is None else request.to_payload()
+        result = await self._invoke(hub, hub.close_method, device, payload)
         if result.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND):
             raise _refusal(device, int(result.status), None)
 
     async def _invoke(
-        self, hub: IoTHub, name: str, device: Device, payload: dict[str, Any]
+        self, hub: IoTHub, name: str, device: Device, payload: dict[str, Any] | None
     ) -> CloudToDeviceMethodResult:
         manager = await self._manager(hub)
         method = CloudToDeviceMethod(

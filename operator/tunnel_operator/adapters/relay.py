@@ -73,9 +73,12 @@ class ArmRelay:
                 if _is_missing_parent(error):
                     raise
                 return None
+        owner, owner_name = _mark(found.user_metadata)
         return observed.HybridConnection(
+            name=name,
             listener_count=found.listener_count or 0,
-            owner=_owner(found.user_metadata),
+            owner=owner,
+            owner_name=owner_name,
             rules=frozenset(rule for rule in rules if rule),
         )
 
@@ -90,7 +93,8 @@ class ArmRelay:
             )
         )
         async with self._call("ensure"):
-            await hybrid_connections.create_or_update(*place, wanted.name, connection)
+            if not wanted.is_borrowed:
+                await hybrid_connections.create_or_update(*place, wanted.name, connection)
             async with asyncio.TaskGroup() as group:
                 for rule, right in wanted.rules:
                     body = AuthorizationRule(properties=AuthorizationRuleProperties(rights=[right]))
@@ -109,6 +113,17 @@ class ArmRelay:
             except ResourceNotFoundError as error:
                 if _is_missing_parent(error):
                     raise
+
+    async def delete_rules(self, klass: TunnelClassSpec, name: str, rules: tuple[str, ...]) -> None:
+        """Remove rules of a hybrid connection; removed already counts as done."""
+        hybrid_connections, place = self._at(klass)
+        for rule in rules:
+            async with self._call("delete-rule"):
+                try:
+                    await hybrid_connections.delete_authorization_rule(*place, name, rule)
+                except ResourceNotFoundError as error:
+                    if _is_missing_parent(error):
+                        raise
 
     async def key(self, klass: TunnelClassSpec, name: str, rule: str) -> Secret:
         """Return the key of one of the hybrid connection's rules."""
@@ -199,10 +214,13 @@ def _is_missing_parent(error: HttpResponseError) -> bool:
     return code in ("ParentResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound")
 
 
-def _owner(user_metadata: str | None) -> str | None:
-    """Return the uid of the Tunnel in the ownership mark; None for what we did not mark."""
+def _mark(user_metadata: str | None) -> tuple[str | None, str | None]:
+    """Return uid and name of the Tunnel in the ownership mark; two None for what we did not mark."""
     try:
         mark = json.loads(user_metadata or "")
-        return str(mark["uid"]) if mark["owner"] == OWNER else None
+        if mark["owner"] == OWNER:
+            return str(mark["uid"]), str(mark["tunnel"])
     except (ValueError, KeyError, TypeError):
-        return None
+        # Somebody's own text: not ours, and none of our business.
+        return None, None
+    return None, None

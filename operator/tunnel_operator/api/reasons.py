@@ -45,6 +45,8 @@ class Reason(StrEnum):
     INVALID_CLASS = "InvalidClass"
     TTL_TOO_LONG = "TTLTooLong"
     NO_HOST = "NoHost"
+    TOO_MANY_PORTS = "TooManyPorts"
+    INVALID_DEVICE_NAME = "InvalidDeviceName"
     # Azure, whichever service
     CREATED = "Created"
     UNAUTHORIZED = "Unauthorized"

@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
@@ -92,10 +93,19 @@ class Limits(Model):
     idle_timeout: Duration = timedelta(minutes=15)
 
 
+class Naming(StrEnum):
+    """After what a hybrid connection is named."""
+
+    TUNNEL = "Tunnel"
+    DEVICE = "Device"
+
+
 class TunnelClassSpec(Model):
     """Which services to use, and within which limits."""
 
     controller_name: str = DEFAULT_CONTROLLER
+    hybrid_connection_naming: Naming = Naming.TUNNEL
+    port_name: str | None = None
     relay: Relay
     iot_hub: IoTHub
     forwarder: Forwarder = Forwarder()

@@ -24,12 +24,16 @@ class RemoveFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class EnsureHybridConnection:
-    """The hybrid connection is there, marked as ours, with these rules (name and right of each)."""
+    """The hybrid connection is there, marked as ours, with these rules (name and right of each).
+
+    One that is borrowed is there already, and is neither changed nor marked.
+    """
 
     name: str
     owner: str
     tunnel: str
     rules: tuple[tuple[str, str], ...]
+    is_borrowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +44,26 @@ class DeleteHybridConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteRules:
+    """Rules of a hybrid connection are gone, and with them the tokens that they signed."""
+
+    name: str
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDevice:
-    """The device listens on the hybrid connection for these forwards until `expires_at`."""
+    """The device listens on the hybrid connection for these forwards until `expires_at`.
+
+    One that is not told all that knows where to listen; it is only asked to begin.
+    """
 
     device: Device
     hybrid_connection: str
     forwards: tuple[Forward, ...]
     expires_at: datetime
     revision: str
+    is_told: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,7 @@ Action = (
     | RemoveFinalizer
     | EnsureHybridConnection
     | DeleteHybridConnection
+    | DeleteRules
     | OpenDevice
     | CloseDevice
     | ApplyForwarderSecret
@@ -129,7 +146,7 @@ class Plan:
 def step_of(action: Action) -> Step:
     """Return under which heading an action's failures are counted."""
     match action:
-        case EnsureHybridConnection() | DeleteHybridConnection():
+        case EnsureHybridConnection() | DeleteHybridConnection() | DeleteRules():
             return Step.HYBRID_CONNECTION
         case OpenDevice():
             return Step.DEVICE

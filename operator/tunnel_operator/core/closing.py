@@ -5,9 +5,16 @@ from datetime import datetime, timedelta
 
 from ..api.reasons import Reason
 from ..api.tunnel import Tunnel
-from .actions import Branch, CloseDevice, DeleteHybridConnection, DeleteObject, RemoveFinalizer
-from .names import hybrid_connection
+from .actions import (
+    Branch,
+    CloseDevice,
+    DeleteHybridConnection,
+    DeleteObject,
+    DeleteRules,
+    RemoveFinalizer,
+)
 from .observed import HybridConnection, NoHybridConnection, Observed, Step
+from .ownership import Ownership, own_rules, ownership
 
 GIVE_UP_AFTER = timedelta(minutes=10)
 """How long after the tokens' end a deletion still waits for Azure. They open nothing by then."""
@@ -32,11 +39,17 @@ def is_closed(tunnel: Tunnel, observed: Observed) -> bool:
 
 
 def _is_ours(tunnel: Tunnel, observed: Observed) -> bool:
-    """Tell whether a hybrid connection of this tunnel is, or may be, there."""
+    """Tell whether something of this tunnel is, or may be, in Azure."""
     remote = observed.hybrid_connection
-    if isinstance(remote, HybridConnection):
-        return remote.owner in (None, tunnel.metadata.uid)
-    return remote is NoHybridConnection.UNKNOWN
+    if not isinstance(remote, HybridConnection):
+        return remote is NoHybridConnection.UNKNOWN
+    match ownership(tunnel, remote):
+        case Ownership.OWN:
+            return True
+        case Ownership.BORROWED:
+            return bool(own_rules(tunnel, remote))
+        case Ownership.FOREIGN:
+            return False
 
 
 def _has_given_up(tunnel: Tunnel, now: datetime) -> bool:
@@ -48,7 +61,7 @@ def _has_given_up(tunnel: Tunnel, now: datetime) -> bool:
 
 def _remote(
     tunnel: Tunnel, observed: Observed, now: datetime
-) -> Iterator[CloseDevice | DeleteHybridConnection]:
+) -> Iterator[CloseDevice | DeleteHybridConnection | DeleteRules]:
     remote = observed.hybrid_connection
     if not isinstance(remote, HybridConnection) or not _is_ours(tunnel, observed):
         return
@@ -58,8 +71,12 @@ def _remote(
             if observed.is_waiting(Step.CLOSE_DEVICE, now):
                 return
             yield CloseDevice(tunnel.spec.device)
-    if not observed.is_waiting(Step.HYBRID_CONNECTION, now):
-        yield DeleteHybridConnection(hybrid_connection(tunnel))
+    if observed.is_waiting(Step.HYBRID_CONNECTION, now):
+        return
+    if ownership(tunnel, remote) is Ownership.BORROWED:
+        yield DeleteRules(remote.name, tuple(sorted(own_rules(tunnel, remote))))
+    else:
+        yield DeleteHybridConnection(remote.name)
 
 
 def _is_worth_another_try(reason: Reason, attempts: int) -> bool:

@@ -8,6 +8,7 @@ from ..api.reasons import ConditionType, Reason
 from ..api.tunnel import Tunnel
 from .manifests import is_applied, make_ingress, make_service
 from .observed import Child, Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
+from .ownership import Ownership, ownership
 from .pods import is_ready, trouble
 from .terms import Refusal, Terms
 
@@ -57,6 +58,8 @@ def summarize(
     stuck = next((f for f in observed.failures.values() if f.is_terminal), None)
     if stuck is not None:
         return (*hops, ready("False", stuck.reason, stuck.message), _stalled(stuck))
+    if missing.reason is Reason.NAME_TAKEN:
+        return (*hops, ready("False", missing.reason, missing.message), _stalled(missing))
     summary = ready("False", missing.reason, missing.message)
     return (*hops, summary, reconciling(missing.reason, missing.message))
 
@@ -93,12 +96,9 @@ def _failure(observed: Observed, *steps: Step) -> Failure | None:
     return next((observed.failures[step] for step in steps if step in observed.failures), None)
 
 
-def _stalled(failure: Failure) -> Finding:
+def _stalled(cause: Failure | Finding) -> Finding:
     return Finding(
-        type=ConditionType.STALLED,
-        status="True",
-        reason=failure.reason,
-        message=failure.message,
+        type=ConditionType.STALLED, status="True", reason=cause.reason, message=cause.message
     )
 
 
@@ -114,6 +114,9 @@ def _hybrid_connection(tunnel: Tunnel, terms: Terms, observed: Observed) -> Find
         reason=Reason.CREATED,
         message=f"Hybrid connection {terms.hybrid_connection!r} is there.",
     )
+    if isinstance(remote, HybridConnection) and ownership(tunnel, remote) is Ownership.FOREIGN:
+        message = f"Hybrid connection {remote.name!r} is in use by Tunnel {remote.owner_name}."
+        return Finding(type=kind, status="False", reason=Reason.NAME_TAKEN, message=message)
     before = tunnel.status.condition(kind)
     if remote is NoHybridConnection.UNKNOWN and before is not None and before.status == "True":
         # Azure can not be asked just now, which says nothing against a tunnel that runs.

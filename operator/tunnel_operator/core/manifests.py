@@ -41,12 +41,15 @@ def listen_ports(tunnel: Tunnel) -> dict[str, int]:
 
 def make_settings(tunnel: Tunnel, terms: Terms, expires_at: datetime) -> ForwarderSettings:
     """Return what the forwarder is told."""
+    listen = listen_ports(tunnel)
     return ForwarderSettings(
         tunnel=str(tunnel),
         correlation_id=names.correlation_id(tunnel),
         endpoint=terms.endpoint,
         hybrid_connection=terms.hybrid_connection,
-        ports=tuple(ListenPort(name, port) for name, port in listen_ports(tunnel).items()),
+        ports=tuple(
+            ListenPort(terms.port_name(port), listen[port.name]) for port in tunnel.spec.ports
+        ),
         expires_at=expires_at,
         idle_seconds=int(terms.idle_timeout.total_seconds()),
         warm_connections=terms.klass.forwarder.warm_connections,

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from ..api.base import API_VERSION
 from ..api.tunnel import KIND, Tunnel
+from ..api.tunnel_class import Naming
 
 MANAGER = "tunnel-operator"
 """The field manager of all that the operator applies, and the value of the managed-by label."""
@@ -14,17 +16,35 @@ TUNNEL_LABEL = "tunnels.dev/tunnel"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGER}"
 
-SEND_RULE = "tunnel-send"
-LISTEN_RULE = "tunnel-listen"
+_HYBRID_CONNECTION = re.compile(r"[0-9A-Za-z]([0-9A-Za-z._/-]*[0-9A-Za-z])?")
+"""What Azure Relay takes as the name of a hybrid connection (resource naming rules, Microsoft.Relay)."""
 
 
-def hybrid_connection(tunnel: Tunnel) -> str:
-    """Return the name of a tunnel's rendezvous: readable, and new for a Tunnel that is created again.
+def hybrid_connection(tunnel: Tunnel, naming: Naming) -> str:
+    """Return the name of a tunnel's rendezvous: the device's, or one of its own.
 
-    Never more than 125 characters of the 260 that Azure Relay allows: 63, 52 and 8, and two dots.
+    Its own is readable, and new for a Tunnel that is created again. It never has more than 125 characters
+    of the 260 that Azure Relay allows: 63, 52 and 8, and two dots.
     """
     meta = tunnel.metadata
+    if naming is Naming.DEVICE:
+        return tunnel.spec.device.id
     return f"{meta.namespace}.{meta.name}.{meta.uid[:8]}"
+
+
+def is_hybrid_connection(name: str) -> bool:
+    """Tell whether Azure Relay takes this as a name; a device's id may hold more than that."""
+    return _HYBRID_CONNECTION.fullmatch(name) is not None
+
+
+def send_rule(tunnel: Tunnel) -> str:
+    """Return the name of the forwarder's rule; Tunnels that share a hybrid connection have one each."""
+    return f"tunnel-send-{tunnel.metadata.uid[:8]}"
+
+
+def listen_rule(tunnel: Tunnel) -> str:
+    """Return the name of the device's rule."""
+    return f"tunnel-listen-{tunnel.metadata.uid[:8]}"
 
 
 def forwarder(tunnel: Tunnel) -> str:

@@ -31,11 +31,16 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HybridConnection:
-    """What Azure says of the tunnel's rendezvous. `owner` is the uid in the ownership mark, if any."""
+    """What Azure says of the tunnel's rendezvous.
 
+    `owner` is the uid in the ownership mark, and `owner_name` the Tunnel's name there; None without a mark.
+    """
+
+    name: str
     listener_count: int
     owner: str | None
     rules: frozenset[str]
+    owner_name: str | None = None
 
 
 class NoHybridConnection(Enum):

@@ -4,15 +4,12 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from ..api.tunnel import Tunnel
-from . import names
 from .actions import Action, AddFinalizer, Branch, EnsureHybridConnection, OpenDevice
 from .children import Children
 from .findings import is_device_listening
 from .observed import HybridConnection, NoHybridConnection, Observed, Step
+from .ownership import Ownership, ownership
 from .terms import Terms
-
-RULES = ((names.SEND_RULE, "Send"), (names.LISTEN_RULE, "Listen"))
-"""One rule for each end, each with the one right that this end needs."""
 
 
 def open_branches(
@@ -22,10 +19,12 @@ def open_branches(
     if not tunnel.has_finalizer:
         return ((AddFinalizer(),),)
     remote = observed.hybrid_connection
-    if not _is_complete(tunnel, remote):
+    if isinstance(remote, HybridConnection) and ownership(tunnel, remote) is Ownership.FOREIGN:
+        return ()
+    if not _is_complete(tunnel, terms, remote):
         if remote is NoHybridConnection.UNKNOWN or observed.is_waiting(Step.HYBRID_CONNECTION, now):
             return ()
-        return ((_ensure(tunnel, terms),),)
+        return ((_ensure(tunnel, terms, remote),),)
     branches = []
     is_reachable = remote is not NoHybridConnection.UNKNOWN
     if is_reachable and not observed.is_waiting(Step.DEVICE, now):
@@ -36,20 +35,29 @@ def open_branches(
     return tuple(branch for branch in branches if branch)
 
 
-def _is_complete(tunnel: Tunnel, remote: HybridConnection | NoHybridConnection) -> bool:
+def _is_complete(
+    tunnel: Tunnel, terms: Terms, remote: HybridConnection | NoHybridConnection
+) -> bool:
     if not isinstance(remote, HybridConnection):
         # When Azure can not be asked, what was made is taken to be there still.
         was_made = tunnel.status.hybrid_connection is not None
         return remote is NoHybridConnection.UNKNOWN and was_made
-    return remote.owner == tunnel.metadata.uid and remote.rules >= {name for name, _ in RULES}
+    is_marked = remote.owner == tunnel.metadata.uid
+    is_borrowed = ownership(tunnel, remote) is Ownership.BORROWED
+    return (is_marked or is_borrowed) and remote.rules >= {name for name, _ in terms.rules}
 
 
-def _ensure(tunnel: Tunnel, terms: Terms) -> EnsureHybridConnection:
+def _ensure(
+    tunnel: Tunnel, terms: Terms, remote: HybridConnection | NoHybridConnection
+) -> EnsureHybridConnection:
     return EnsureHybridConnection(
         name=terms.hybrid_connection,
         owner=tunnel.metadata.uid,
         tunnel=str(tunnel),
-        rules=RULES,
+        rules=terms.rules,
+        is_borrowed=(
+            isinstance(remote, HybridConnection) and ownership(tunnel, remote) is Ownership.BORROWED
+        ),
     )
 
 
@@ -63,4 +71,5 @@ def _device(
             forwards=terms.forwards,
             expires_at=expires_at,
             revision=terms.device_revision(expires_at),
+            is_told=terms.is_device_told,
         )

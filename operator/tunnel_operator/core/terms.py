@@ -10,7 +10,7 @@ from tunnel_forwarder.protocol.urls import RelayEndpoint
 from ..api.base import format_duration
 from ..api.reasons import Reason
 from ..api.tunnel import IngressExposure, Port, Protocol, Tunnel
-from ..api.tunnel_class import TunnelClass, TunnelClassSpec
+from ..api.tunnel_class import Naming, TunnelClass, TunnelClassSpec
 from . import names
 
 
@@ -49,13 +49,26 @@ class Terms:
     idle_timeout: timedelta
     ingress: IngressTerms | None
     forwards: tuple[Forward, ...]
+    rules: tuple[tuple[str, str], ...]
+    """Name and right of each rule: one for each end that gets a token, with the one right that it needs."""
+
+    @property
+    def is_device_told(self) -> bool:
+        """Whether the device is told where to listen; others know, and bring their own credential."""
+        return self.klass.hybrid_connection_naming is Naming.TUNNEL
 
     def device_revision(self, expires_at: datetime) -> str:
         """Return a digest of all that the device is asked for; another one means: ask again."""
+        where = [str(self.endpoint), self.hybrid_connection]
+        if not self.is_device_told:
+            # So it need not be asked again when ports or lifetime change.
+            return names.digest(where)
         forwards = [(f.port_name, f.host, f.port, f.protocol) for f in self.forwards]
-        return names.digest(
-            [str(self.endpoint), self.hybrid_connection, forwards, expires_at.isoformat()]
-        )
+        return names.digest([*where, forwards, expires_at.isoformat()])
+
+    def port_name(self, port: Port) -> str:
+        """Return under which name a port is asked for on the way to the device."""
+        return self.klass.port_name or port.name
 
 
 def agree(tunnel: Tunnel, klass: TunnelClass | None, *, default_image: str) -> Terms | Refusal:
@@ -82,16 +95,20 @@ def agree(tunnel: Tunnel, klass: TunnelClass | None, *, default_image: str) -> T
     ingress = _ingress(tunnel, klass)
     if isinstance(ingress, Refusal):
         return ingress
+    refusal = _unfit_for_class(tunnel, klass)
+    if refusal is not None:
+        return refusal
     return Terms(
         klass=klass.spec,
         image=klass.spec.forwarder.image or default_image,
         endpoint=endpoint,
         ca_pem=ca_pem,
-        hybrid_connection=names.hybrid_connection(tunnel),
+        hybrid_connection=names.hybrid_connection(tunnel, klass.spec.hybrid_connection_naming),
         ttl=ttl,
         idle_timeout=limits.idle_timeout if spec.idle_timeout is None else spec.idle_timeout,
         ingress=ingress,
-        forwards=tuple(_forward(port) for port in spec.ports),
+        forwards=tuple(_forward(port, klass.spec.port_name) for port in spec.ports),
+        rules=_rules(tunnel, klass.spec.hybrid_connection_naming),
     )
 
 
@@ -126,6 +143,28 @@ def _ingress(tunnel: Tunnel, klass: TunnelClass) -> IngressTerms | Refusal | Non
     )
 
 
-def _forward(port: Port) -> Forward:
+def _unfit_for_class(tunnel: Tunnel, klass: TunnelClass) -> Refusal | None:
+    spec, device = klass.spec, tunnel.spec.device
+    if spec.port_name is not None and len(tunnel.spec.ports) > 1:
+        return Refusal(
+            Reason.TOO_MANY_PORTS,
+            f"Devices of TunnelClass {klass.metadata.name!r} serve one port; spec.ports has "
+            f"{len(tunnel.spec.ports)}.",
+        )
+    is_named_after_device = spec.hybrid_connection_naming is Naming.DEVICE
+    if is_named_after_device and not names.is_hybrid_connection(device.id):
+        return Refusal(
+            Reason.INVALID_DEVICE_NAME,
+            f"No hybrid connection can be named {device.id!r}: letters, digits, '.', '-', '_' and '/' only.",
+        )
+    return None
+
+
+def _rules(tunnel: Tunnel, naming: Naming) -> tuple[tuple[str, str], ...]:
+    send = (names.send_rule(tunnel), "Send")
+    return (send,) if naming is Naming.DEVICE else (send, (names.listen_rule(tunnel), "Listen"))
+
+
+def _forward(port: Port, port_name: str | None) -> Forward:
     host, number = port.target_address()
-    return Forward(port_name=port.name, host=host, port=number)
+    return Forward(port_name=port_name or port.name, host=host, port=number)

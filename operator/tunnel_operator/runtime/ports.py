@@ -69,6 +69,9 @@ class Relay(Protocol):
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         """Remove the hybrid connection; removed already counts as done."""
 
+    async def delete_rules(self, klass: TunnelClassSpec, name: str, rules: tuple[str, ...]) -> None:
+        """Remove rules of a hybrid connection; removed already counts as done."""
+
     async def key(self, klass: TunnelClassSpec, name: str, rule: str) -> Secret:
         """Return the key of one of the hybrid connection's rules."""
 
@@ -77,9 +80,14 @@ class Devices(Protocol):
     """Direct methods of IoT Hub. `klass` says which hub."""
 
     async def open(
-        self, klass: TunnelClassSpec, device: Device, request: OpenRequest
+        self, klass: TunnelClassSpec, device: Device, request: OpenRequest | None
     ) -> OpenAnswer | None:
-        """Ask a device to listen. None: it agreed, and does not speak our version of the answer."""
+        """Ask a device to listen; without a request it is told nothing more.
 
-    async def close(self, klass: TunnelClassSpec, device: Device, request: CloseRequest) -> None:
+        None: it agreed, and does not speak our version of the answer.
+        """
+
+    async def close(
+        self, klass: TunnelClassSpec, device: Device, request: CloseRequest | None
+    ) -> None:
         """Ask a device to listen no longer; it having stopped already counts as done."""

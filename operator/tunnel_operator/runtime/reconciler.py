@@ -16,7 +16,7 @@ from ..api.conditions import Condition
 from ..api.keys import Key
 from ..api.reasons import ConditionType, Reason
 from ..api.tunnel import DeviceStatus, Tunnel, TunnelStatus
-from ..api.tunnel_class import TunnelClass
+from ..api.tunnel_class import Naming, TunnelClass
 from ..core import names
 from ..core.actions import (
     Action,
@@ -28,6 +28,7 @@ from ..core.actions import (
     CloseDevice,
     DeleteHybridConnection,
     DeleteObject,
+    DeleteRules,
     EnsureHybridConnection,
     OpenDevice,
     Plan,
@@ -136,11 +137,12 @@ class Reconciler:
 
     async def _look(self, current: _Pass, now: datetime) -> HybridConnection | NoHybridConnection:
         """Ask Azure what is there, unless nothing can be, or asking has just failed."""
-        world, name = self._world, names.hybrid_connection(current.tunnel)
+        world = self._world
         if not current.tunnel.has_finalizer:
             return NoHybridConnection.ABSENT
         if current.klass is None:
             return NoHybridConnection.UNKNOWN
+        name = names.hybrid_connection(current.tunnel, current.klass.spec.hybrid_connection_naming)
         failure = world.memory.failure(current.key, Step.LOOK)
         if failure is not None and now < failure.retry_at:
             return NoHybridConnection.UNKNOWN
@@ -237,18 +239,17 @@ class Reconciler:
                 world.memory.keep_answer(current.key, None)
             case DeleteHybridConnection(name):
                 await world.relay.delete(klass.spec, name)
+            case DeleteRules(name, rules):
+                await world.relay.delete_rules(klass.spec, name, rules)
             case OpenDevice():
                 await self._open_device(current, klass, action)
             case CloseDevice(device):
-                request = CloseRequest(
-                    tunnel=str(tunnel),
-                    uid=tunnel.metadata.uid,
-                    correlation_id=names.correlation_id(tunnel),
-                )
+                is_told = klass.spec.hybrid_connection_naming is Naming.TUNNEL
+                request = _close_request(tunnel) if is_told else None
                 await world.devices.close(klass.spec, device, request)
                 world.memory.keep_answer(current.key, None)
             case ApplyForwarderSecret(manifest, name, expires_at, is_known):
-                token = await self._token(klass, name, names.SEND_RULE, expires_at)
+                token = await self._token(klass, name, names.send_rule(tunnel), expires_at)
                 secret = with_token(manifest, token.reveal())
                 world.cache.put_child(await world.cluster.apply(secret, is_known=is_known))
                 world.memory.keep_lease(current.key, world.clock())
@@ -256,22 +257,29 @@ class Reconciler:
                 assert_never(action)
 
     async def _open_device(self, current: _Pass, klass: TunnelClass, action: OpenDevice) -> None:
-        world, tunnel = self._world, current.tunnel
-        request = OpenRequest(
+        world = self._world
+        request = (
+            await self._open_request(current.tunnel, klass, action) if action.is_told else None
+        )
+        answer = await world.devices.open(klass.spec, action.device, request)
+        agreed = DeviceStatus(agent=answer.agent if answer else None, revision=action.revision)
+        world.memory.keep_answer(current.key, DeviceAnswer(agreed, world.clock()))
+
+    async def _open_request(
+        self, tunnel: Tunnel, klass: TunnelClass, action: OpenDevice
+    ) -> OpenRequest:
+        return OpenRequest(
             tunnel=str(tunnel),
             uid=tunnel.metadata.uid,
             correlation_id=names.correlation_id(tunnel),
             endpoint=RelayEndpoint.parse(klass.spec.relay.endpoint_or_default),
             hybrid_connection=action.hybrid_connection,
             listen_token=await self._token(
-                klass, action.hybrid_connection, names.LISTEN_RULE, action.expires_at
+                klass, action.hybrid_connection, names.listen_rule(tunnel), action.expires_at
             ),
             forwards=action.forwards,
             expires_at=action.expires_at,
         )
-        answer = await world.devices.open(klass.spec, action.device, request)
-        agreed = DeviceStatus(agent=answer.agent if answer else None, revision=action.revision)
-        world.memory.keep_answer(current.key, DeviceAnswer(agreed, world.clock()))
 
     async def _delete_object(self, current: _Pass, action: DeleteObject) -> None:
         world = self._world
@@ -302,10 +310,19 @@ class Reconciler:
 _Remote = (
     EnsureHybridConnection
     | DeleteHybridConnection
+    | DeleteRules
     | OpenDevice
     | CloseDevice
     | ApplyForwarderSecret
 )
+
+
+def _close_request(tunnel: Tunnel) -> CloseRequest:
+    return CloseRequest(
+        tunnel=str(tunnel),
+        uid=tunnel.metadata.uid,
+        correlation_id=names.correlation_id(tunnel),
+    )
 
 
 def _ours(conditions: tuple[Condition, ...]) -> list[Condition]:

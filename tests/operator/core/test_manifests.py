@@ -25,7 +25,7 @@ def test_the_secret_holds_settings_that_the_forwarder_reads():
     assert settings.expires_at == END
     assert settings.idle_seconds == 300
     assert settings.hybrid_connection == "imaging.mri-7.0f1e2d3c"
-    assert [(p.name, p.listen) for p in settings.ports] == [("ssh", 10001), ("web", 10002)]
+    assert [(p.name, p.listen) for p in settings.ports] == [("web", 10002), ("ssh", 10001)]
 
 
 def test_the_pod_is_as_restricted_as_pods_can_be():

@@ -53,6 +53,12 @@ def test_an_ipv6_target_loses_its_brackets():
         (a_class(), {"ttl": "13h"}, Reason.TTL_TOO_LONG),
         (a_class(), {"expose": {"ingress": {}}}, Reason.NO_HOST),
         (a_class(relay=relay(caBundle="@@")), {}, Reason.INVALID_CLASS),
+        (a_class(portName="test"), {}, Reason.TOO_MANY_PORTS),
+        (
+            a_class(hybridConnectionNaming="Device"),
+            {"device": {"id": "mri:7"}},
+            Reason.INVALID_DEVICE_NAME,
+        ),
         (None, {}, Reason.CLASS_NOT_FOUND),
         (None, {"tunnelClassName": None}, Reason.CLASS_NOT_FOUND),
     ],

@@ -1,4 +1,5 @@
 import base64
+import json
 from datetime import timedelta
 
 import pytest
@@ -51,9 +52,9 @@ async def test_hands_the_forwarder_a_token_that_only_sends_and_ends_with_the_tun
     await world.settle(key)
     data = world.cluster.child(Kind.SECRET)["data"]
     token = sas.parse(base64.b64decode(data["token"]).decode())
-    assert token.rule == "tunnel-send"
+    assert token.rule == "tunnel-send-0f1e2d3c"
     [(name, connection)] = world.azure.connections.items()
-    assert token.is_signed_with(connection["rules"]["tunnel-send"][1].encode())
+    assert token.is_signed_with(connection["rules"]["tunnel-send-0f1e2d3c"][1].encode())
     assert token.expires_at == int((world.now + timedelta(minutes=30)).timestamp())
     assert token.audience == f"http://clinic-relay.servicebus.windows.net/{name}"
 
@@ -261,7 +262,7 @@ async def test_a_key_that_was_changed_in_azure_is_found_out(world):
     key = world.apply(tunnel_body())
     await world.settle(key)
     [connection] = world.azure.connections.values()
-    connection["rules"]["tunnel-send"] = ("Send", "another key")
+    connection["rules"]["tunnel-send-0f1e2d3c"] = ("Send", "another key")
     world.start_operator()
     world.run_kubelet()
     await world.settle(key)
@@ -294,6 +295,63 @@ async def test_people_are_told_of_transitions_once(world):
     ]
     await world.pass_time(key, timedelta(minutes=20))
     assert [notice.reason.value for notice in world.told[4:]] == ["ExpiresSoon", "Expired"]
+
+
+def for_stock_devices(world, **spec):
+    world.classes = [a_class(hybridConnectionNaming="Device", portName="test", **spec)]
+    world.start_operator()
+
+
+ONE_PORT = {"ports": [{"name": "web", "port": 80, "target": "localhost:8080", "protocol": "HTTP"}]}
+
+
+async def test_a_stock_device_is_met_at_the_hybrid_connection_of_its_name(world):
+    for_stock_devices(world)
+    key = world.apply(tunnel_body(**ONE_PORT, ttl="10m"))
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+    assert list(world.azure.connections) == ["mri-7"]
+    # The device brings its own credential: it gets none of ours.
+    assert list(world.azure.connections["mri-7"]["rules"]) == ["tunnel-send-0f1e2d3c"]
+    data = world.cluster.child(Kind.SECRET)["data"]
+    settings = json.loads(base64.b64decode(data["settings.json"]))
+    assert settings["ports"] == [{"name": "test", "listen": 10001}]
+    world.apply(tunnel_body(**ONE_PORT, ttl="30m"))
+    await world.settle(key)
+    assert world.azure.calls["open mri-7"] == 1
+    world.delete(key)
+    await world.reconcile(key)
+    assert without_remains(world)
+
+
+async def test_a_hybrid_connection_that_was_there_before_is_left_in_place(world):
+    for_stock_devices(world)
+    there = {"rules": {"provisioned": ("Listen", "a key")}}
+    world.azure.connections["mri-7"] = there
+    key = world.apply(tunnel_body(**ONE_PORT))
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+    assert "owner" not in there
+    world.delete(key)
+    await world.reconcile(key)
+    assert key not in world.cluster.tunnels
+    assert world.azure.connections == {"mri-7": {"rules": {"provisioned": ("Listen", "a key")}}}
+
+
+async def test_a_second_tunnel_to_a_stock_device_waits_and_says_for_whom(world):
+    for_stock_devices(world)
+    first = world.apply(tunnel_body(**ONE_PORT))
+    await world.settle(first)
+    body = tunnel_body(uid="11111111-0000", **ONE_PORT)
+    body["metadata"]["name"] = "second"
+    second = world.apply(body)
+    await world.reconcile(second)
+    assert world.ready(second) == ("False", "NameTaken")
+    ready = world.tunnel(second).status.condition("Ready")
+    assert ready.message == "Hybrid connection 'mri-7' is in use by Tunnel imaging/mri-7."
+    world.delete(second)
+    await world.reconcile(second)
+    assert list(world.azure.connections) == ["mri-7"]
 
 
 async def test_a_service_of_somebody_else_is_left_alone(world):
