@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import kopf
 import structlog
 
+from .adapters.budget import Budget
 from .adapters.connect import connect
 from .adapters.credentials import make_credentials
 from .adapters.events import KubeEvents
@@ -58,34 +59,18 @@ class Lifecycle:
 async def run(config: Config) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises what kopf's watching ends with, if it fails."""
     lifecycle = Lifecycle(asyncio.Event(), asyncio.Event())
-    metrics, cache = Metrics(), Cache()
+    metrics = Metrics()
     async with AsyncExitStack() as stack:
         connection = await connect()
         stack.push_async_callback(connection.api.close)
-        credentials = make_credentials()
-        stack.push_async_callback(credentials.close)
-        relay = ArmRelay(credentials.asynchronous, metrics.observe_call)
-        stack.push_async_callback(relay.close)
-        api, leadership = KubeApi(connection.api), Leadership(time.monotonic)
-        cluster = KubeCluster(api)
-        devices = HubDevices(credentials.blocking, cluster, config.namespace, metrics.observe_call)
-        stack.callback(devices.close_threads)
-        world = World(
-            cluster=cluster,
-            relay=relay,
-            devices=devices,
-            events=KubeEvents(api, instance=socket.gethostname(), clock=_now),
-            cache=cache,
-            memory=Memory(random.random),
-            leadership=leadership,
-            clock=_now,
-        )
-        elector = LeaseElector(api, _lease_name(config), leadership, time.monotonic)
+        api = KubeApi(connection.api)
+        world = _world(config, api, metrics, stack)
+        elector = LeaseElector(api, _lease_name(config), world.leadership, time.monotonic)
         queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later)
         metrics.queue_depth.set_function(lambda: len(queue))
-        metrics.tunnels.set_function(lambda: len(cache))
+        metrics.tunnels.set_function(lambda: len(world.cache))
         workers = _workers(config, world, queue, metrics)
-        registry = build_registry(cache, queue.add, connection.login)
+        registry = build_registry(world.cache, queue.add, connection.login)
         port = await stack.enter_async_context(
             serve_health(
                 config.health_port,
@@ -98,6 +83,32 @@ async def run(config: Config) -> None:
         log.info("operator.starting", controller=config.controller_name, health_port=port)
         await _run_until_stopped(config, registry, Work(workers, elector), lifecycle)
         log.info("operator.stopped")
+
+
+def _world(config: Config, api: KubeApi, metrics: Metrics, stack: AsyncExitStack) -> World:
+    """Return the ways to everything outside; the stack closes them."""
+    credentials = make_credentials()
+    stack.push_async_callback(credentials.close)
+    arm = Budget("Azure Resource Manager", rate=10, burst=200, monotonic=time.monotonic)
+    relay = ArmRelay(credentials.asynchronous, arm, metrics.observe_call)
+    stack.push_async_callback(relay.close)
+    cluster = KubeCluster(api)
+    rate = config.methods_per_second
+    methods = Budget("IoT Hub", rate=rate, burst=50, monotonic=time.monotonic)
+    devices = HubDevices(
+        credentials.blocking, cluster, config.namespace, methods, metrics.observe_call
+    )
+    stack.callback(devices.close_threads)
+    return World(
+        cluster=cluster,
+        relay=relay,
+        devices=devices,
+        events=KubeEvents(api, instance=socket.gethostname(), clock=_now),
+        cache=Cache(),
+        memory=Memory(random.random),
+        leadership=Leadership(time.monotonic),
+        clock=_now,
+    )
 
 
 def _workers(config: Config, world: World, queue: WorkQueue[Key], metrics: Metrics) -> Workers:

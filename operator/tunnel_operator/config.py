@@ -24,6 +24,7 @@ class Config:
     LEASE_NAME          the Lease in the operator's own namespace by which one of several replicas leads
     CONTROLLER_NAME     the TunnelClasses that are served, by their spec.controllerName
     WORKERS             how many Tunnels are worked on at the same time
+    METHODS_PER_SECOND  direct methods that IoT Hub gets of us, after a burst of 50
     HEALTH_PORT         where /livez, /readyz and /metrics answer
     LOG_LEVEL           DEBUG, INFO, WARNING or ERROR
     """
@@ -34,6 +35,7 @@ class Config:
     lease_name: str = "tunnel-operator"
     controller_name: str = DEFAULT_CONTROLLER
     workers: int = 16
+    methods_per_second: int = 10
     health_port: int = 8080
     log_level: str = "INFO"
 
@@ -57,6 +59,7 @@ class Config:
             lease_name=environ.get("LEASE_NAME") or "tunnel-operator",
             controller_name=environ.get("CONTROLLER_NAME") or DEFAULT_CONTROLLER,
             workers=_number(environ, "WORKERS", 16, lowest=1),
+            methods_per_second=_number(environ, "METHODS_PER_SECOND", 10, lowest=1),
             health_port=_number(environ, "HEALTH_PORT", 8080, lowest=0),
             log_level=level,
         )

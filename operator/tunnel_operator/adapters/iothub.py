@@ -26,6 +26,7 @@ from ..api.tunnel import Device
 from ..api.tunnel_class import IoTHub, TunnelClassSpec
 from ..errors import Retryable, Terminal, TunnelError
 from .azure_errors import classify_hub, hub_error_code
+from .budget import Budget
 from .relay import CallObserver
 
 MAX_CALLS = 16
@@ -48,8 +49,10 @@ class HubDevices:
         credential: TokenCredential,
         secrets: SecretReader,
         namespace: str,
+        budget: Budget,
         observe: CallObserver,
     ) -> None:
+        self._budget = budget
         self._credential = credential
         self._secrets = secrets
         self._namespace = namespace
@@ -108,6 +111,7 @@ class HubDevices:
                 return client.invoke_device_module_method(device.id, device.module, method)
             return client.invoke_device_method(device.id, method)
 
+        await self._budget.take()
         outcome = "failed"
         try:
             loop = asyncio.get_running_loop()

@@ -35,6 +35,7 @@ from ..core import observed
 from ..core.actions import EnsureHybridConnection
 from ..errors import Retryable, Terminal
 from .azure_errors import classify_arm
+from .budget import Budget
 
 API_VERSION = "2024-01-01"
 """Pinned: the SDK's default is newer than what every cloud offers."""
@@ -49,8 +50,11 @@ CallObserver = Callable[[str, str, str], None]
 class ArmRelay:
     """Hybrid connections and their rules. Provides runtime.ports.Relay."""
 
-    def __init__(self, credential: AsyncTokenCredential, observe: CallObserver) -> None:
+    def __init__(
+        self, credential: AsyncTokenCredential, budget: Budget, observe: CallObserver
+    ) -> None:
         self._credential = credential
+        self._budget = budget
         self._observe = observe
         self._clients: dict[tuple[str, str, str], RelayAPIMgmtClient] = {}
 
@@ -62,7 +66,7 @@ class ArmRelay:
     async def observe(self, klass: TunnelClassSpec, name: str) -> observed.HybridConnection | None:
         """Return what there is, changing nothing; None when there is nothing."""
         hybrid_connections, place = self._at(klass)
-        async with self._call("observe"):
+        async with self._call("observe", requests=2):
             try:
                 found = await hybrid_connections.get(*place, name)
                 rules = [
@@ -92,7 +96,7 @@ class ArmRelay:
                 requires_client_authorization=True, user_metadata=mark
             )
         )
-        async with self._call("ensure"):
+        async with self._call("ensure", requests=1 + len(wanted.rules)):
             if not wanted.is_borrowed:
                 await hybrid_connections.create_or_update(*place, wanted.name, connection)
             async with asyncio.TaskGroup() as group:
@@ -163,8 +167,9 @@ class ArmRelay:
         return self._clients[address].hybrid_connections, place
 
     @asynccontextmanager
-    async def _call(self, verb: str) -> AsyncIterator[None]:
-        """Set the deadline, count the outcome, and let no exception of the SDK out."""
+    async def _call(self, verb: str, requests: int = 1) -> AsyncIterator[None]:
+        """Wait for the budget, set the deadline, count the outcome, let no exception of the SDK out."""
+        await self._budget.take(requests)
         outcome = "failed"
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
