@@ -56,6 +56,11 @@ BAD_TUNNELS = [
     (tunnel(ttl="5s"), "ttl must be at least 30s"),
     (tunnel(ttl="1000h"), "ttl must be at most 168h"),
     (tunnel(idleTimeout="3s"), "idleTimeout must be 0s (never) or at least 10s"),
+    (tunnel(allowedClients=[{}]), "give a cidr, or a podSelector"),
+    (
+        tunnel(allowedClients=[{"cidr": "192.0.2.0/24", "podSelector": {}}]),
+        "give a cidr, or a podSelector",
+    ),
     (tunnel(bogus=True), 'unknown field "spec.bogus"'),
 ]
 BAD_CLASSES = [

@@ -141,6 +141,21 @@ async def test_a_changed_port_reaches_service_and_device(stage):
     assert forward["portName"] == "web"
 
 
+async def test_clients_are_kept_to_those_that_are_allowed(stage):
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply(allowedClients=[{"podSelector": {"matchLabels": {"app": "browser"}}}])
+    await stage.until_ready_is("True", "Open")
+    policies = stage.kubectl.items("networkpolicies", "-n", stage.namespace)
+    assert [policy["metadata"]["name"] for policy in policies] == ["mri-7-forwarder"]
+    stage.apply(allowedClients=[{"cidr": "192.0.2.0/24"}])
+    await eventually(
+        lambda: "192.0.2.0/24" in str(stage.kubectl.items("networkpolicies", "-n", stage.namespace))
+    )
+    stage.apply()
+    await eventually(lambda: not stage.kubectl.items("networkpolicies", "-n", stage.namespace))
+
+
 async def test_what_the_device_does_not_allow_is_said(stage):
     await stage.device.start()
     await stage.operator.start()

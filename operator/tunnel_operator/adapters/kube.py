@@ -17,6 +17,7 @@ _PATHS = {
     Kind.SECRET: "/api/v1/namespaces/{namespace}/secrets",
     Kind.POD: "/api/v1/namespaces/{namespace}/pods",
     Kind.SERVICE: "/api/v1/namespaces/{namespace}/services",
+    Kind.NETWORK_POLICY: "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
     Kind.INGRESS: "/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses",
 }
 

@@ -47,6 +47,7 @@ CHILDREN = (
     ("", "v1", "pods"),
     ("", "v1", "services"),
     ("networking.k8s.io", "v1", "ingresses"),
+    ("networking.k8s.io", "v1", "networkpolicies"),
 )
 
 

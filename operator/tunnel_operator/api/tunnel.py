@@ -68,6 +68,29 @@ class Expose(Model):
     ingress: IngressExposure | None = None
 
 
+class Requirement(Model):
+    """One condition on a label."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] | None = None
+
+
+class Selector(Model):
+    """A label selector; an empty one selects everything."""
+
+    match_labels: Mapping[str, str] | None = None
+    match_expressions: tuple[Requirement, ...] | None = None
+
+
+class Client(Model):
+    """Who may reach the tunnel inside the cluster: Pods, or addresses."""
+
+    pod_selector: Selector | None = None
+    namespace_selector: Selector | None = None
+    cidr: str | None = None
+
+
 class TunnelSpec(Model):
     """What is wanted."""
 
@@ -76,6 +99,7 @@ class TunnelSpec(Model):
     reason: str | None = None
     ports: tuple[Port, ...]
     expose: Expose = Expose()
+    allowed_clients: tuple[Client, ...] | None = None
     ttl: Duration | None = None
     idle_timeout: Duration | None = None
     suspend: bool = False

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from ..api.tunnel import Tunnel
 from . import names
@@ -13,6 +14,7 @@ from .manifests import (
     SECRET_ANNOTATION,
     is_applied,
     make_ingress,
+    make_network_policy,
     make_pod,
     make_secret,
     make_service,
@@ -45,6 +47,8 @@ class Children:
     def missing(self) -> Iterator[Action]:
         """Yield what is left to do, in its order: the kubelet is slow to notice a Secret that comes late."""
         yield from self._secret()
+        # Nobody gets in before it is settled who may.
+        yield from self._policy()
         yield from self._pod()
         yield from self._exposure()
 
@@ -74,13 +78,22 @@ class Children:
         wanted = {Kind.SERVICE: make_service(self.tunnel)}
         if self.terms.ingress is not None:
             wanted[Kind.INGRESS] = make_ingress(self.tunnel, self.terms, self.terms.ingress)
-        for kind, manifest in wanted.items():
-            seen = self._seen(kind)
-            if seen is None or not is_applied(manifest, seen.body):
-                yield ApplyObject(manifest, is_known=seen is not None)
-        ingress = self._seen(Kind.INGRESS)
-        if Kind.INGRESS not in wanted and ingress is not None and not ingress.is_deleting:
-            yield DeleteObject(Kind.INGRESS, names.service(self.tunnel), ingress.uid)
+        for kind in (Kind.SERVICE, Kind.INGRESS):
+            yield from self._object(kind, wanted.get(kind))
+
+    def _policy(self) -> Iterator[Action]:
+        clients = self.tunnel.spec.allowed_clients
+        wanted = None if clients is None else make_network_policy(self.tunnel, clients)
+        yield from self._object(Kind.NETWORK_POLICY, wanted)
+
+    def _object(self, kind: Kind, wanted: dict[str, Any] | None) -> Iterator[Action]:
+        """Yield what makes an object as it is wanted, or removes it."""
+        seen = self._seen(kind)
+        if wanted is None:
+            if seen is not None and not seen.is_deleting:
+                yield DeleteObject(kind, str(seen.body["metadata"]["name"]), seen.uid)
+        elif seen is None or not is_applied(wanted, seen.body):
+            yield ApplyObject(wanted, is_known=seen is not None)
 
     def _seen(self, kind: Kind) -> Child | None:
         return self.observed.children.get(kind)

@@ -1,7 +1,7 @@
 """The objects of the cluster that a tunnel is made of, as JSON-like data."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from tunnel_forwarder.protocol.settings import (
     ListenPort,
 )
 
-from ..api.tunnel import Port, Protocol, Tunnel
+from ..api.tunnel import Client, Port, Protocol, Tunnel
 from . import names
 from .terms import IngressTerms, Terms
 
@@ -204,6 +204,35 @@ def make_ingress(tunnel: Tunnel, terms: Terms, ingress: IngressTerms) -> dict[st
             "spec": spec,
         }
     )
+
+
+def make_network_policy(tunnel: Tunnel, clients: Iterable[Client]) -> dict[str, Any]:
+    """Return the NetworkPolicy that keeps out whoever is no client of the tunnel."""
+    listen = listen_ports(tunnel).values()
+    spec = {
+        "podSelector": {"matchLabels": {names.TUNNEL_LABEL: tunnel.metadata.name}},
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            {
+                "from": [_peer(client) for client in clients],
+                "ports": [{"port": port, "protocol": "TCP"} for port in listen],
+            }
+        ],
+    }
+    return _with_revision(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": _metadata(tunnel, names.forwarder(tunnel), {}),
+            "spec": spec,
+        }
+    )
+
+
+def _peer(client: Client) -> dict[str, Any]:
+    if client.cidr is not None:
+        return {"ipBlock": {"cidr": client.cidr}}
+    return client.to_dict()
 
 
 def is_applied(intent: object, seen: object) -> bool:

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     POD = "Pod"
     SERVICE = "Service"
     INGRESS = "Ingress"
+    NETWORK_POLICY = "NetworkPolicy"
 
 
 class Step(StrEnum):

@@ -89,6 +89,26 @@ def test_the_ingress_has_the_classs_ways():
     assert path["backend"] == {"service": {"name": "mri-7", "port": {"name": "web"}}}
 
 
+def test_the_policy_lets_in_clients_and_nobody_else():
+    tunnel, _ = made(
+        allowedClients=[
+            {"podSelector": {"matchLabels": {"app": "browser"}}},
+            {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "contour"}}},
+            {"cidr": "192.0.2.0/24"},
+        ]
+    )
+    spec = manifests.make_network_policy(tunnel, tunnel.spec.allowed_clients)["spec"]
+    assert spec["podSelector"] == {"matchLabels": {"tunnels.dev/tunnel": "mri-7"}}
+    assert spec["policyTypes"] == ["Ingress"]
+    [rule] = spec["ingress"]
+    assert rule["from"] == [
+        {"podSelector": {"matchLabels": {"app": "browser"}}},
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "contour"}}},
+        {"ipBlock": {"cidr": "192.0.2.0/24"}},
+    ]
+    assert [port["port"] for port in rule["ports"]] == [10001, 10002]
+
+
 def test_all_children_belong_to_the_tunnel():
     tunnel, terms = made(expose={"ingress": {"host": "a.test"}})
     children = [

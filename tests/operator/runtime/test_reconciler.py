@@ -297,6 +297,17 @@ async def test_people_are_told_of_transitions_once(world):
     assert [notice.reason.value for notice in world.told[4:]] == ["ExpiresSoon", "Expired"]
 
 
+async def test_clients_are_settled_before_anybody_is_let_in_and_may_change(world):
+    key = world.apply(tunnel_body(allowedClients=[{"podSelector": {}}]))
+    await world.settle(key)
+    kinds = [kind for _, kind, _ in world.cluster.children]
+    assert kinds.index(Kind.NETWORK_POLICY) < kinds.index(Kind.POD)
+    world.apply(tunnel_body())
+    await world.settle(key)
+    assert world.cluster.child(Kind.NETWORK_POLICY) is None
+    assert world.ready(key) == ("True", "Open")
+
+
 def for_stock_devices(world, **spec):
     world.classes = [a_class(hybridConnectionNaming="Device", portName="test", **spec)]
     world.start_operator()
