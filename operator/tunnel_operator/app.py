@@ -6,6 +6,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from .adapters.lease import LeaseElector, LeaseName
 from .adapters.relay import ArmRelay
 from .adapters.watch import build_registry, operator_settings
 from .api.keys import Key
+from .api.tunnel_class import TunnelClassSpec
 from .config import Config
 from .core.names import MANAGER
 from .observability import metrics as metrics_module
@@ -33,6 +35,7 @@ from .runtime.cache import Cache
 from .runtime.leadership import Leadership
 from .runtime.memory import Memory
 from .runtime.reconciler import Reconciler, World
+from .runtime.sweeper import Sweeper, SweepPolicy
 from .runtime.workers import Workers
 from .runtime.workqueue import WorkQueue
 
@@ -81,7 +84,9 @@ async def run(config: Config) -> None:
             )
         )
         log.info("operator.starting", controller=config.controller_name, health_port=port)
-        await _run_until_stopped(config, registry, Work(workers, elector), lifecycle)
+        await _run_until_stopped(
+            config, registry, Work(workers, elector, _sweep(config, world)), lifecycle
+        )
         log.info("operator.stopped")
 
 
@@ -90,7 +95,9 @@ def _world(config: Config, api: KubeApi, metrics: Metrics, stack: AsyncExitStack
     credentials = make_credentials()
     stack.push_async_callback(credentials.close)
     arm = Budget("Azure Resource Manager", rate=10, burst=200, monotonic=time.monotonic)
-    relay = ArmRelay(credentials.asynchronous, arm, metrics.observe_call)
+    relay = ArmRelay(
+        credentials.asynchronous, arm, metrics.observe_call, cluster_id=config.cluster_id
+    )
     stack.push_async_callback(relay.close)
     cluster = KubeCluster(api)
     rate = config.methods_per_second
@@ -149,6 +156,7 @@ class Work:
 
     workers: Workers
     elector: LeaseElector
+    sweep: Callable[[], Coroutine[None, None, None]]
     is_leading: bool = False
 
     async def run(self) -> None:
@@ -156,9 +164,10 @@ class Work:
         await self.elector.acquire()
         self.is_leading = True
         async with asyncio.TaskGroup() as group:
-            keeping = group.create_task(self.elector.keep())
+            others = [group.create_task(self.elector.keep()), group.create_task(self.sweep())]
             await self.workers.run()
-            keeping.cancel()
+            for task in others:
+                task.cancel()
         await self.elector.release()
 
 
@@ -182,6 +191,27 @@ async def _watch(
         loop.add_signal_handler(number, lifecycle.stopping.set)
     lifecycle.started.set()
     await kopf.run_tasks(tasks, ignored=before)
+
+
+def _sweep(config: Config, world: World) -> Callable[[], Coroutine[None, None, None]]:
+    """Return what looks for left-behind hybrid connections, which does nothing when not wanted."""
+    sweeper = Sweeper(
+        world.cluster,
+        world.relay,
+        world.leadership,
+        world.clock,
+        SweepPolicy(config.cluster_id, is_dry=config.sweep != "delete"),
+    )
+
+    def classes() -> list[TunnelClassSpec]:
+        served = (k.spec for k in world.cache.classes())
+        return [spec for spec in served if spec.controller_name == config.controller_name]
+
+    async def sweep() -> None:
+        if config.sweep != "off" and config.cluster_id:
+            await sweeper.run(classes)
+
+    return sweep
 
 
 def _lease_name(config: Config) -> LeaseName:

@@ -23,6 +23,8 @@ class Config:
     WATCH_NAMESPACES    the namespaces whose Tunnels are served, with commas between; all when left out
     LEASE_NAME          the Lease in the operator's own namespace by which one of several replicas leads
     CONTROLLER_NAME     the TunnelClasses that are served, by their spec.controllerName
+    CLUSTER_ID          marks hybrid connections as this cluster's, in a namespace that several share
+    SWEEP               delete, report or off: hybrid connections that a lost cluster of this id left behind
     WORKERS             how many Tunnels are worked on at the same time
     METHODS_PER_SECOND  direct methods that IoT Hub gets of us, after a burst of 50
     HEALTH_PORT         where /livez, /readyz and /metrics answer
@@ -34,6 +36,8 @@ class Config:
     watch_namespaces: tuple[str, ...] = ()
     lease_name: str = "tunnel-operator"
     controller_name: str = DEFAULT_CONTROLLER
+    cluster_id: str = ""
+    sweep: str = "report"
     workers: int = 16
     methods_per_second: int = 10
     health_port: int = 8080
@@ -45,6 +49,9 @@ class Config:
         image = environ.get("FORWARDER_IMAGE", "")
         if not image:
             raise ConfigError("FORWARDER_IMAGE is not set: name the forwarder's image.")
+        sweep = environ.get("SWEEP") or "report"
+        if sweep not in ("delete", "report", "off"):
+            raise ConfigError(f"SWEEP is {sweep!r}: use delete, report or off.")
         level = environ.get("LOG_LEVEL", "INFO").upper()
         if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise ConfigError(f"LOG_LEVEL is {level!r}: use DEBUG, INFO, WARNING or ERROR.")
@@ -58,6 +65,8 @@ class Config:
             ),
             lease_name=environ.get("LEASE_NAME") or "tunnel-operator",
             controller_name=environ.get("CONTROLLER_NAME") or DEFAULT_CONTROLLER,
+            cluster_id=environ.get("CLUSTER_ID") or "",
+            sweep=sweep,
             workers=_number(environ, "WORKERS", 16, lowest=1),
             methods_per_second=_number(environ, "METHODS_PER_SECOND", 10, lowest=1),
             health_port=_number(environ, "HEALTH_PORT", 8080, lowest=0),

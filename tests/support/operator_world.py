@@ -26,6 +26,7 @@ from tunnel_operator.api.tunnel_class import TunnelClass, TunnelClassSpec
 from tunnel_operator.core.actions import EnsureHybridConnection
 from tunnel_operator.core.notices import Notice
 from tunnel_operator.core.observed import HybridConnection, Kind
+from tunnel_operator.core.sweep import Marked
 from tunnel_operator.errors import Retryable, Terminal
 from tunnel_operator.runtime.cache import Cache
 from tunnel_operator.runtime.leadership import Leadership
@@ -154,6 +155,7 @@ class FakeAzure:
     listening: dict[str, OpenRequest | StockListener] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     outage: bool = False
+    marks: list[Marked] = field(default_factory=list)
     serial: "count[int]" = field(default_factory=lambda: count(1))
 
     async def observe(self, _: TunnelClassSpec, name: str) -> HybridConnection | None:
@@ -182,6 +184,10 @@ class FakeAzure:
         self.connections.pop(name, None)
         for device in [d for d, r in self.listening.items() if r.hybrid_connection == name]:
             del self.listening[device]
+
+    async def marked(self, _: TunnelClassSpec) -> list[Marked]:
+        self._called("marked")
+        return list(self.marks)
 
     async def delete_rules(self, _: TunnelClassSpec, name: str, rules: tuple[str, ...]) -> None:
         self._called("delete_rules")

@@ -5,7 +5,6 @@ again with the budget of all tunnels in mind.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -29,20 +28,21 @@ from azure.mgmt.relay.models import (
 
 from tunnel_forwarder.protocol.secret import Secret
 
+from ..api.keys import Key
 from ..api.reasons import Reason
 from ..api.tunnel_class import TunnelClassSpec
 from ..core import observed
 from ..core.actions import EnsureHybridConnection
+from ..core.sweep import Marked
 from ..errors import Retryable, Terminal
 from .azure_errors import classify_arm
 from .budget import Budget
+from .marks import read_mark, write_mark
 
 API_VERSION = "2024-01-01"
 """Pinned: the SDK's default is newer than what every cloud offers."""
 
 DEADLINE_SECONDS = 30
-OWNER = "tunnels.dev"
-
 CallObserver = Callable[[str, str, str], None]
 """Counts calls to Azure: service, verb and outcome."""
 
@@ -51,8 +51,14 @@ class ArmRelay:
     """Hybrid connections and their rules. Provides runtime.ports.Relay."""
 
     def __init__(
-        self, credential: AsyncTokenCredential, budget: Budget, observe: CallObserver
+        self,
+        credential: AsyncTokenCredential,
+        budget: Budget,
+        observe: CallObserver,
+        *,
+        cluster_id: str = "",
     ) -> None:
+        self._cluster_id = cluster_id
         self._credential = credential
         self._budget = budget
         self._observe = observe
@@ -77,19 +83,19 @@ class ArmRelay:
                 if _is_missing_parent(error):
                     raise
                 return None
-        owner, owner_name = _mark(found.user_metadata)
+        mark = read_mark(found.user_metadata)
         return observed.HybridConnection(
             name=name,
             listener_count=found.listener_count or 0,
-            owner=owner,
-            owner_name=owner_name,
+            owner=mark.uid if mark else None,
+            owner_name=mark.tunnel if mark else None,
             rules=frozenset(rule for rule in rules if rule),
         )
 
     async def ensure(self, klass: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
         """Make the hybrid connection and its rules, or put them right."""
         hybrid_connections, place = self._at(klass)
-        mark = json.dumps({"owner": OWNER, "tunnel": wanted.tunnel, "uid": wanted.owner})
+        mark = write_mark(wanted.tunnel, wanted.owner, self._cluster_id)
         # Always sent: whether it can be changed later, and its default, are not documented.
         connection = HybridConnection(
             properties=HybridConnectionProperties(
@@ -107,6 +113,25 @@ class ArmRelay:
                             *place, wanted.name, rule, body
                         )
                     )
+
+    async def marked(self, klass: TunnelClassSpec) -> list[Marked]:
+        """Return the hybrid connections of a class's namespace that bear an ownership mark."""
+        hybrid_connections, place = self._at(klass)
+        found = []
+        async with self._call("list"):
+            async for entry in hybrid_connections.list_by_namespace(*place):
+                mark = read_mark(entry.user_metadata)
+                if mark is not None and entry.name and entry.created_at is not None:
+                    found.append(
+                        Marked(
+                            entry.name,
+                            Key(*mark.tunnel.split("/", 1)),
+                            mark.uid,
+                            mark.cluster,
+                            entry.created_at,
+                        )
+                    )
+        return found
 
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         """Remove the hybrid connection; removed already counts as done."""
@@ -217,15 +242,3 @@ def _is_missing_parent(error: HttpResponseError) -> bool:
         return False
     code = getattr(error.error, "code", None) or ""
     return code in ("ParentResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound")
-
-
-def _mark(user_metadata: str | None) -> tuple[str | None, str | None]:
-    """Return uid and name of the Tunnel in the ownership mark; two None for what we did not mark."""
-    try:
-        mark = json.loads(user_metadata or "")
-        if mark["owner"] == OWNER:
-            return str(mark["uid"]), str(mark["tunnel"])
-    except (ValueError, KeyError, TypeError):
-        # Somebody's own text: not ours, and none of our business.
-        return None, None
-    return None, None

@@ -65,6 +65,10 @@ class Cache:
         defaults = (k for k in self._classes.values() if k.is_default)
         return min(defaults, key=lambda klass: klass.metadata.name, default=None)
 
+    def classes(self) -> list[TunnelClass]:
+        """Return all classes."""
+        return list(self._classes.values())
+
     def put_tunnel(self, key: Key, class_name: str | None) -> None:
         """Note that a tunnel is there."""
         self._tunnels[key] = class_name

@@ -16,6 +16,7 @@ from ..api.tunnel_class import TunnelClassSpec
 from ..core.actions import EnsureHybridConnection
 from ..core.notices import Notice
 from ..core.observed import HybridConnection, Kind
+from ..core.sweep import Marked
 
 
 class Clock(Protocol):
@@ -68,6 +69,9 @@ class Relay(Protocol):
 
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         """Remove the hybrid connection; removed already counts as done."""
+
+    async def marked(self, klass: TunnelClassSpec) -> list[Marked]:
+        """Return the hybrid connections of the namespace that bear an ownership mark."""
 
     async def delete_rules(self, klass: TunnelClassSpec, name: str, rules: tuple[str, ...]) -> None:
         """Remove rules of a hybrid connection; removed already counts as done."""
