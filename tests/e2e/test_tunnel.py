@@ -27,7 +27,8 @@ def test_from_apply_to_page_and_back_to_nothing(world):
     world.until(lambda: world.children("e2e-1") == [])
     assert world.hybrid_connections() == {}
     assert world.method_calls("e2e-1")[-1] == "DeleteConnection"
-    assert world.page_through_ingress("e2e-1")[0] == 404
+    # Envoy listens no longer when it has no route at all.
+    assert world.page_through_ingress("e2e-1")[0] in (0, 404)
 
 
 def test_an_offline_device_is_waited_for(world):

@@ -12,13 +12,9 @@ TOKEN = "SharedAccessSignature sr=http%3a%2f%2fx&sig=abc%3d&se=1&skn=r"
 
 @pytest.fixture
 def stream():
-    root, level = list(logging.getLogger().handlers), logging.getLogger().level
     stream = io.StringIO()
     configure_logging("INFO", stream)
-    yield stream
-    logging.getLogger().handlers[:] = root
-    logging.getLogger().setLevel(level)
-    structlog.reset_defaults()
+    return stream
 
 
 def lines(stream):
