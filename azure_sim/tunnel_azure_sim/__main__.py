@@ -27,6 +27,7 @@ from .config import (
     SimConfig,
 )
 from .errors import SimError
+from .hub.limits import TIERS
 
 STOP_SECONDS = 4.5
 """After this the process ends whatever still runs: a stop takes less than 5 s."""
@@ -79,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", action="append", default=[], metavar="ID", help="a device that each hub knows")
     add("--relay-namespace", action="append", default=[], metavar="NAME", help="default: demo")
     add("--hub", action="append", default=[], metavar="NAME", help="default: demo-hub")
+    add("--hub-tier", default="S3", choices=TIERS, help="limits the hubs as in Azure")
+    add("--hub-units", type=int, default=1, metavar="N")
+    add("--hub-daily-messages", type=int, metavar="N", help="in place of the tier's own quota")
     add("--dns-name", action="append", default=[], metavar="NAME", help="a further name of ours")
     add("--tenant", default=TENANT_ID, metavar="ID")
     add("--client-id", default=CLIENT_ID, metavar="ID", help="the one application")
@@ -109,7 +113,14 @@ def _config(given: argparse.Namespace) -> SimConfig:
             for index, name in enumerate(namespaces)
         ),
         hubs=tuple(
-            HubConfig(name, devices, given.hub_port if index == 0 else 0)
+            HubConfig(
+                name,
+                devices,
+                given.hub_port if index == 0 else 0,
+                tier=given.hub_tier,
+                units=given.hub_units,
+                daily_messages=given.hub_daily_messages,
+            )
             for index, name in enumerate(hubs)
         ),
         dns_names=tuple(given.dns_name),

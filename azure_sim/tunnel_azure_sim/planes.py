@@ -3,18 +3,22 @@
 import random
 import ssl
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from tunnel_forwarder.protocol.urls import RelayEndpoint
 
 from .arm import server as arm_server
 from .arm.service import ArmService, NamespaceEntry
 from .config import HubConfig, NamespaceConfig, SimConfig
+from .faults import Faults
 from .hub import server as hub_server
 from .hub.authorization import HubAuthorizer
 from .hub.broker import Broker
+from .hub.device_tls import device_context
 from .hub.methods import Methods
 from .hub.model import Hub
 from .hub.service import HubService
+from .hub.websocket import make_websocket_handler
 from .hub.wiring import make_hub
 from .identity import server as identity_server
 from .identity.assertion import AssertionChecker
@@ -25,25 +29,31 @@ from .relay.authorization import Authorizer
 from .relay.model import ROOT_RULE, Namespace, Right, Rule
 from .relay.server import RelayServer
 from .state import KeyStore
+from .tls import server_files
 from .web import serving
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all planes have in common."""
+
+    context: ssl.SSLContext
+    tokens: Tokens
+    store: KeyStore
+    journal: Journal
+    faults: Faults
 
 
 class Planes:
     """Starts each plane on a stack, which stops them in the opposite order."""
 
-    def __init__(
-        self,
-        config: SimConfig,
-        context: ssl.SSLContext,
-        tokens: Tokens,
-        store: KeyStore,
-        journal: Journal,
-    ) -> None:
+    def __init__(self, config: SimConfig, shared: Shared) -> None:
         self._config = config
-        self._context = context
-        self._tokens = tokens
-        self._store = store
-        self._journal = journal
+        self._context = shared.context
+        self._tokens = shared.tokens
+        self._store = shared.store
+        self._journal = shared.journal
+        self._faults = shared.faults
         self._rng = random.Random(config.seed)  # noqa: S311 - chooses listeners, keeps no secret
 
     async def start_identity(self, stack: AsyncExitStack) -> int:
@@ -82,6 +92,7 @@ class Planes:
             config=config,
             rng=self._rng,
             journal=self._journal,
+            faults=self._faults,
         )
         port = await stack.enter_async_context(
             server.serving(address=config.address, port=entry.port, context=self._context)
@@ -110,15 +121,17 @@ class Planes:
 
     async def start_hubs(self, stack: AsyncExitStack) -> list[tuple[Hub, HubConfig, int]]:
         """Serve each hub's REST API and, for all of them, MQTT; return the hubs with their REST ports."""
-        config, started, authorizers = self._config, [], []
-        for entry in config.hubs:
-            hub = make_hub(config, entry, self._store, self._journal.now())
-            authorizer = HubAuthorizer(hub, self._tokens, config.clock)
+        config, started = self._config, []
+        hubs = [make_hub(config, entry, self._store, self._journal.now()) for entry in config.hubs]
+        authorizers = [HubAuthorizer(hub, self._tokens, config.clock) for hub in hubs]
+        broker = Broker(authorizers, timings=config.timings, journal=self._journal)
+        for entry, hub, authorizer in zip(config.hubs, hubs, authorizers, strict=True):
             methods = Methods(hub, self._journal, second=config.timings.method_second)
             service = HubService(hub, authorizer, methods, self._journal.now)
+            websocket = make_websocket_handler(broker.make_session, close=config.timings.close)
             port = await stack.enter_async_context(
                 serving(
-                    hub_server.make_handler(service),
+                    hub_server.make_handler(service, websocket),
                     address=config.address,
                     port=entry.port,
                     context=self._context,
@@ -126,10 +139,12 @@ class Planes:
                 )
             )
             started.append((hub, entry, port))
-            authorizers.append(authorizer)
-        broker = Broker(authorizers, timings=config.timings, journal=self._journal)
         await stack.enter_async_context(
-            broker.serving(address=config.address, port=config.mqtt_port, context=self._context)
+            broker.serving(
+                address=config.address,
+                port=config.mqtt_port,
+                context=device_context(*server_files(config.state_dir)),
+            )
         )
         return started
 

@@ -1,13 +1,16 @@
 """The MQTT listener of all hubs: a client's user name tells which one it means."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from weakref import WeakSet
+
+from OpenSSL import SSL
 
 from ..config import Timings, hub_fqdn
 from ..journal import Journal
 from .authorization import HubAuthorizer
+from .device_tls import DeviceTls
 from .errors import Code
 from .session import DeviceSession
 
@@ -24,24 +27,29 @@ class Broker:
         self._sessions: set[DeviceSession] = set()
 
     @asynccontextmanager
-    async def serving(
-        self, *, address: str, port: int, context: ssl.SSLContext
-    ) -> AsyncIterator[int]:
+    async def serving(self, *, address: str, port: int, context: SSL.Context) -> AsyncIterator[int]:
         """Listen; yields the port that was bound. At the end all devices are disconnected."""
-        server = await asyncio.get_running_loop().create_server(
-            self._make_session,
-            address,
-            port,
-            ssl=context,
-            ssl_handshake_timeout=self._timings.request_head,
-            ssl_shutdown_timeout=self._timings.close,
-        )
+        connections: WeakSet[DeviceTls] = WeakSet()
+
+        def make() -> DeviceTls:
+            made = DeviceTls(
+                context,
+                self.make_session,
+                handshake=self._timings.request_head,
+                close=self._timings.close,
+            )
+            connections.add(made)
+            return made
+
+        server = await asyncio.get_running_loop().create_server(make, address, port)
         try:
             bound: int = server.sockets[0].getsockname()[1]
             yield bound
         finally:
             server.close()
             await self._end_all()
+            for connection in tuple(connections):
+                connection.abort()
 
     async def _end_all(self) -> None:
         for session in tuple(self._sessions):
@@ -54,7 +62,8 @@ class Broker:
             for session in tuple(self._sessions):
                 session.abort()
 
-    def _make_session(self) -> DeviceSession:
+    def make_session(self) -> DeviceSession:
+        """Return the protocol of a new connection, whichever way it came."""
         return DeviceSession(
             self._find,
             timings=self._timings,
