@@ -15,12 +15,13 @@ from .arm.rendering import connection_string
 from .arm.service import NamespaceEntry
 from .config import SimConfig
 from .endpoints import ENDPOINTS_FILE, Endpoints, HubEndpoint, RelayNamespaceEndpoint
+from .faults import Faults
 from .hub.model import Hub
 from .hub.wiring import device_connection_string, hub_endpoint, policy_connection_string
 from .identity.assertion import make_assertion
 from .identity.tokens import Tokens, load_or_create_key
 from .journal import ArmCall, Journal, MethodCall
-from .planes import Planes
+from .planes import Planes, Shared
 from .relay.model import ROOT_RULE, Namespace
 from .state import KeyStore, write_atomically
 from .views import DeviceView, HybridConnectionView, view_device, view_hybrid_connection
@@ -39,6 +40,9 @@ class AzureSim:
     def __init__(self, config: SimConfig) -> None:
         self._config = config
         self._journal = Journal(config.clock)
+        self.faults = Faults(config.seed)
+        """What goes wrong on purpose; nothing at first."""
+
         self._stack = AsyncExitStack()
         self._namespaces: dict[str, Namespace] = {}
         self._hubs: dict[str, Hub] = {}
@@ -150,7 +154,7 @@ class AzureSim:
             load_or_create_key(directory), tenant_id=config.tenant_id, clock=config.clock
         )
         store = KeyStore(directory)
-        planes = Planes(config, context, tokens, store, self._journal)
+        planes = Planes(config, Shared(context, tokens, store, self._journal, self.faults))
         identity_port = await planes.start_identity(stack)
         relay = [await planes.start_relay(stack, one) for one in config.relay_namespaces]
         self._namespaces = {entry.namespace.name: entry.namespace for entry in relay}

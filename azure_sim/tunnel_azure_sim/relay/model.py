@@ -47,8 +47,8 @@ class Socket(Protocol):
 class Listener(Socket, Protocol):
     """A control channel that can be told of senders."""
 
-    def offer(self, message: str) -> bool:
-        """Send an accept message; False when the listener does not keep up with its channel."""
+    def offer(self, message: str, body: bytes | None = None) -> bool:
+        """Send an accept or request message, and a request's body; False when the listener does not keep up with its channel."""
 
     @property
     def host(self) -> str:

@@ -12,6 +12,7 @@ import structlog
 from tunnel_forwarder.protocol.control import Accept
 
 from ..config import SimConfig
+from ..faults import Faults
 from ..journal import Journal
 from .authorization import Authorizer
 from .connections import Connections
@@ -19,6 +20,8 @@ from .control import ControlChannel
 from .errors import Refused
 from .front import Front
 from .head import Head, RelayRequest, parse_request
+from .http_relay import HttpRelay
+from .http_server import HttpServer
 from .model import MAX_CONNECTIONS, MAX_LISTENERS, HybridConnection, Right
 from .rendezvous import Rendezvous
 from .stream import Stream
@@ -48,6 +51,7 @@ class RelayServer:
         config: SimConfig,
         rng: random.Random,
         journal: Journal,
+        faults: Faults,
     ) -> None:
         self._authorizer = authorizer
         self._namespace = authorizer.namespace
@@ -56,6 +60,8 @@ class RelayServer:
         self._journal = journal
         self._connections = Connections(MAX_CONNECTIONS, journal.changed)
         self._waiting: dict[str, Rendezvous] = {}
+        self._faults = faults
+        self._http = HttpRelay(authorizer, self._connections, config, rng, faults)
         self._log = structlog.get_logger(__name__).bind(namespace=self._namespace.name)
 
     @asynccontextmanager
@@ -63,6 +69,7 @@ class RelayServer:
         self, *, address: str, port: int, context: ssl.SSLContext
     ) -> AsyncIterator[int]:
         """Listen; yields the port that was bound. At the end every socket gets 1001, then is cut."""
+        self._http_server = HttpServer(self._http.handle, self._connections)
         server = await aiofastnet.create_server(
             asyncio.get_running_loop(),
             self._make_front,
@@ -83,7 +90,12 @@ class RelayServer:
             await self._end_all()
 
     def _make_front(self) -> Front:
-        return Front(self._decide, self._connections, deadline=self._config.timings.request_head)
+        return Front(
+            self._decide,
+            self._connections,
+            make_http=self._http_server,
+            deadline=self._config.timings.request_head,
+        )
 
     async def _end_all(self) -> None:
         for hybrid_connection in self._namespace.hybrid_connections.values():
@@ -117,6 +129,8 @@ class RelayServer:
                 self._connect(front, request)
             case "accept":
                 self._accept(front, request)
+            case "request":
+                self._http.join(front, request, self._host(front, request))
             case _:
                 raise Refused(ASSUMED_UNKNOWN_ACTION_STATUS, "The action is not known.")
 
@@ -141,10 +155,12 @@ class RelayServer:
 
         def ended() -> None:
             listeners.remove(channel)
+            self._http.lose(channel)
             self._log.info("relay.listener_gone", path=hybrid_connection.name)
             self._journal.changed()
 
         channel.ended = ended
+        channel.answered = lambda request_id: self._http.answered_on(channel, request_id)
         channel.renew = lambda token: self._authorizer.check(hybrid_connection, token, Right.LISTEN)
         begin = front.upgrade(channel)
         listeners.append(channel)
