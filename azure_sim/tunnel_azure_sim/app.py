@@ -19,7 +19,9 @@ from .faults import Faults
 from .hub.model import Hub
 from .hub.wiring import device_connection_string, hub_endpoint, policy_connection_string
 from .identity.assertion import make_assertion
+from .identity.managed import PATH as MANAGED_PATH
 from .identity.tokens import Tokens, load_or_create_key
+from .identity.wiring import client_secret, managed_identity_header
 from .journal import ArmCall, Journal, MethodCall
 from .planes import Planes, Shared
 from .relay.model import ROOT_RULE, Namespace
@@ -166,6 +168,11 @@ class AzureSim:
             authority_host=f"https://{authority(config.address, identity_port)}",
             tenant_id=config.tenant_id,
             client_id=config.client_id,
+            client_secret=client_secret(store),
+            managed_identity_endpoint=(
+                f"https://{authority(config.address, identity_port)}{MANAGED_PATH}"
+            ),
+            managed_identity_header=managed_identity_header(store),
             arm_base_url=f"https://{authority(config.address, arm_port)}",
             subscription_id=config.subscription_id,
             resource_group=config.resource_group,

@@ -52,6 +52,11 @@ class Endpoints:
     authority_host: str
     tenant_id: str
     client_id: str
+    client_secret: Secret
+    managed_identity_endpoint: str
+    """What IDENTITY_ENDPOINT is to hold, and the next one IDENTITY_HEADER."""
+
+    managed_identity_header: Secret
     arm_base_url: str
     subscription_id: str
     resource_group: str
@@ -69,6 +74,9 @@ class Endpoints:
                 "authorityHost": self.authority_host,
                 "tenantId": self.tenant_id,
                 "clientId": self.client_id,
+                "clientSecret": self.client_secret.reveal(),
+                "managedIdentityEndpoint": self.managed_identity_endpoint,
+                "managedIdentityHeader": self.managed_identity_header.reveal(),
             },
             "arm": {
                 "baseUrl": self.arm_base_url,

@@ -21,9 +21,8 @@ from .hub.service import HubService
 from .hub.websocket import make_websocket_handler
 from .hub.wiring import make_hub
 from .identity import server as identity_server
-from .identity.assertion import AssertionChecker
-from .identity.service import IdentityService
 from .identity.tokens import Tokens
+from .identity.wiring import make_identity
 from .journal import Journal
 from .relay.authorization import Authorizer
 from .relay.model import ROOT_RULE, Namespace, Right, Rule
@@ -59,14 +58,7 @@ class Planes:
     async def start_identity(self, stack: AsyncExitStack) -> int:
         """Serve the token endpoint; return its port."""
         config = self._config
-        service = IdentityService(
-            tenant_id=config.tenant_id,
-            client_id=config.client_id,
-            tokens=self._tokens,
-            assertions=AssertionChecker(jwks_file=config.assertion_jwks, clock=config.clock),
-            token_seconds=config.timings.access_token,
-            clock=config.clock,
-        )
+        service = make_identity(config, self._tokens, self._store)
         return await stack.enter_async_context(
             serving(
                 identity_server.make_handler(service),
