@@ -5,7 +5,6 @@ section 6: sub-protocol `mqtt`, binary frames alone, packets cut into frames at 
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +23,8 @@ ASSUMED_NO_CERTIFICATE = True
 
 _SUBPROTOCOL = "mqtt"
 _MAX_UNSENT = 256 * 1024
+_MAX_SENT = 64 * 1024
+"""Bytes of one frame of ours."""
 
 
 def make_websocket_handler(make: Callable[[], asyncio.Protocol], *, close: float) -> Handler:
@@ -73,8 +74,7 @@ class WebSocketTransport(asyncio.Transport):
     ) -> None:
         super().__init__()
         self._socket, self._request, self._protocol = socket, request, protocol
-        self._unsent: deque[bytes] = deque()
-        self._size = 0
+        self._unsent = bytearray()
         self._closing = False
         self._paused = False
         self._more = asyncio.Event()
@@ -97,9 +97,10 @@ class WebSocketTransport(asyncio.Transport):
                     self._more.clear()
                     await self._more.wait()
                     continue
-                data = self._unsent.popleft()
+                data = bytes(self._unsent[:_MAX_SENT])
+                del self._unsent[:_MAX_SENT]
                 await self._socket.send_bytes(data)
-                self._take_off(len(data))
+                self._resume()
             await self._socket.close()
         except (ConnectionError, RuntimeError):
             self.abort()  # The peer is gone, or closed while this was sent.
@@ -109,13 +110,12 @@ class WebSocketTransport(asyncio.Transport):
         return self._request.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue one frame; too many make the protocol pause."""
+        """Queue bytes, for frames of any size; too many make the protocol pause."""
         if self._closing:
             return
-        self._unsent.append(bytes(data))
-        self._size += len(data)
+        self._unsent += data
         self._more.set()
-        if self._size > _MAX_UNSENT and not self._paused:
+        if len(self._unsent) > _MAX_UNSENT and not self._paused:
             self._paused = True
             self._protocol.pause_writing()
 
@@ -146,10 +146,9 @@ class WebSocketTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes wait."""
-        return self._size
+        return len(self._unsent)
 
-    def _take_off(self, size: int) -> None:
-        self._size -= size
-        if self._paused and self._size <= _MAX_UNSENT // 4:
+    def _resume(self) -> None:
+        if self._paused and len(self._unsent) <= _MAX_UNSENT // 4:
             self._paused = False
             self._protocol.resume_writing()
