@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from . import logs
+from . import logs, remote
 from .app import AzureSim
 from .config import (
     ARM_PORT,
@@ -36,10 +36,13 @@ _log = structlog.get_logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; return the exit status."""
+    """Run until SIGTERM or SIGINT, or carry out a command; return the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in remote.COMMANDS:
+        return remote.main(words)
     logs.configure()
     try:
-        config = _config(_parser().parse_args(arguments))
+        config = _config(_parser().parse_args(words))
         uvloop.run(_run(config))
     except SimError as error:
         _log.error("sim.failed", reason=str(error))
@@ -68,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tunnel_azure_sim",
         description="A simulated Azure: Relay, its ARM API, IoT Hub and a token endpoint.",
+        epilog=f"With {', '.join(remote.COMMANDS)} in place of options: commands to one that runs.",
     )
     add = parser.add_argument
     add("--address", default="127.0.0.1", help="the address to listen on, which clients dial")
@@ -76,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         help="holds the authority, the keys, endpoints.json",
+    )
+    add(
+        "--state",
+        choices=("memory", "file"),
+        default="memory",
+        help="file: what clients make outlives a restart, in the state directory",
     )
     add("--device", action="append", default=[], metavar="ID", help="a device that each hub knows")
     add("--relay-namespace", action="append", default=[], metavar="NAME", help="default: demo")
@@ -89,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--subscription", default=SUBSCRIPTION_ID, metavar="ID")
     add("--resource-group", default=RESOURCE_GROUP, metavar="NAME")
     add("--assertion-jwks", type=Path, metavar="FILE", help="keys that sign workloads' assertions")
+    add("--arm-throttling", action="store_true", help="429 beyond ARM's documented rates")
+    add(
+        "--admin-port",
+        type=int,
+        metavar="PORT",
+        help="serve faults, views and reset, by plain HTTP",
+    )
     add("--seed", type=int, help="makes the choice of listeners repeatable")
     for plane, port, what in (
         ("identity", IDENTITY_PORT, "the token endpoint's port"),
@@ -132,6 +149,9 @@ def _config(given: argparse.Namespace) -> SimConfig:
         arm_port=given.arm_port,
         mqtt_port=given.mqtt_port,
         assertion_jwks=given.assertion_jwks,
+        keep_state=given.state == "file",
+        arm_throttling=given.arm_throttling,
+        admin_port=given.admin_port,
         seed=given.seed,
     )
 

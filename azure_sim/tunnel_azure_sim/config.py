@@ -96,6 +96,15 @@ class SimConfig:
     """Keys that sign the workload's assertions; without them their signature is not checked."""
 
     arm_page_size: int = 100
+    arm_throttling: bool = False
+    """Whether ARM answers 429 beyond its documented rates."""
+
+    keep_state: bool = False
+    """Whether hybrid connections, rules and registered devices outlive a restart, with the keys."""
+
+    admin_port: int | None = None
+    """Where faults, views and the reset are served, over plain HTTP; None for nowhere, 0 for any port."""
+
     one_way_close: bool = True
     """ASSUMED: a Close frame is passed on and the other direction stays open.
 

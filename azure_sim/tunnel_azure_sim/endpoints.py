@@ -62,6 +62,8 @@ class Endpoints:
     resource_group: str
     relay: tuple[RelayNamespaceEndpoint, ...] = field(default=())
     hubs: tuple[HubEndpoint, ...] = field(default=())
+    admin_url: str | None = None
+    """Where faults, views and the reset are served, if they are."""
 
     def to_json(self) -> str:
         """Return the file's text. It holds keys: for the owner's eyes only."""
@@ -70,6 +72,7 @@ class Endpoints:
     def _to_dict(self) -> dict[str, Any]:
         return {
             "caFile": str(self.ca_file),
+            "adminUrl": self.admin_url,
             "identity": {
                 "authorityHost": self.authority_host,
                 "tenantId": self.tenant_id,

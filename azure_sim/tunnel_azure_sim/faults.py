@@ -163,6 +163,10 @@ class Faults:
             return 0.0
         return latency.seconds + latency.jitter * self._chance[plane].random()
 
+    def has_latency(self, plane: Plane) -> bool:
+        """Whether a plane takes longer at all."""
+        return plane in self._latencies
+
     async def wait(self, plane: Plane) -> None:
         """Take as much longer as the plane's latency says."""
         if plane in self._latencies:

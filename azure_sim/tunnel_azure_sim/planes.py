@@ -2,6 +2,7 @@
 
 import random
 import ssl
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -9,8 +10,10 @@ from tunnel_forwarder.protocol.urls import RelayEndpoint
 
 from .arm import server as arm_server
 from .arm.service import ArmService, NamespaceEntry
+from .arm.throttle import Throttle
 from .config import HubConfig, NamespaceConfig, SimConfig
-from .faults import Faults
+from .doors import Doors
+from .faults import Faults, Plane
 from .hub import server as hub_server
 from .hub.authorization import HubAuthorizer
 from .hub.broker import Broker
@@ -27,9 +30,10 @@ from .journal import Journal
 from .relay.authorization import Authorizer
 from .relay.model import ROOT_RULE, Namespace, Right, Rule
 from .relay.server import RelayServer
+from .snapshot import Snapshot
 from .state import KeyStore
 from .tls import server_files
-from .web import serving
+from .web import HttpPlanes, with_faults, with_saving
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,15 @@ class Shared:
     tokens: Tokens
     store: KeyStore
     journal: Journal
-    faults: Faults
+    doors: Doors
+    snapshot: Snapshot
+    save: Callable[[], None]
+    """Writes down what clients made; called before a change is answered."""
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong on purpose."""
+        return self.doors.faults
 
 
 class Planes:
@@ -53,6 +65,10 @@ class Planes:
         self._store = shared.store
         self._journal = shared.journal
         self._faults = shared.faults
+        self._doors = shared.doors
+        self._snapshot = shared.snapshot
+        self._save = shared.save
+        self._http = HttpPlanes(config.address, shared.context, shared.doors)
         self._rng = random.Random(config.seed)  # noqa: S311 - chooses listeners, keeps no secret
 
     async def start_identity(self, stack: AsyncExitStack) -> int:
@@ -60,11 +76,10 @@ class Planes:
         config = self._config
         service = make_identity(config, self._tokens, self._store)
         return await stack.enter_async_context(
-            serving(
+            self._http.serving(
+                Plane.IDENTITY,
                 identity_server.make_handler(service),
-                address=config.address,
                 port=config.identity_port,
-                context=self._context,
                 max_body=identity_server.MAX_BODY,
             )
         )
@@ -79,6 +94,7 @@ class Planes:
             created_at=self._journal.now(),
             rules={ROOT_RULE.lower(): Rule(ROOT_RULE, frozenset(Right), keys)},
         )
+        self._snapshot.restore_namespace(namespace)
         server = RelayServer(
             Authorizer(namespace, self._tokens, config.clock),
             config=config,
@@ -87,7 +103,7 @@ class Planes:
             faults=self._faults,
         )
         port = await stack.enter_async_context(
-            server.serving(address=config.address, port=entry.port, context=self._context)
+            server.serving(entry.port, self._context, self._doors)
         )
         return NamespaceEntry(namespace, str(RelayEndpoint(config.address, port)))
 
@@ -101,12 +117,13 @@ class Planes:
             page_size=config.arm_page_size,
             keys_changed=self._keep_root_key,
         )
+        throttle = Throttle(config.clock) if config.arm_throttling else None
+        gate = arm_server.Gate(self._tokens, self._faults, throttle)
         return await stack.enter_async_context(
-            serving(
-                arm_server.make_handler(service, self._tokens, self._journal),
-                address=config.address,
+            self._http.serving(
+                Plane.ARM,
+                with_saving(arm_server.make_handler(service, gate, self._journal), self._save),
                 port=config.arm_port,
-                context=self._context,
                 max_body=arm_server.MAX_BODY,
             )
         )
@@ -115,27 +132,34 @@ class Planes:
         """Serve each hub's REST API and, for all of them, MQTT; return the hubs with their REST ports."""
         config, started = self._config, []
         hubs = [make_hub(config, entry, self._store, self._journal.now()) for entry in config.hubs]
+        for hub in hubs:
+            self._snapshot.restore_hub(hub)
         authorizers = [HubAuthorizer(hub, self._tokens, config.clock) for hub in hubs]
-        broker = Broker(authorizers, timings=config.timings, journal=self._journal)
+        broker = Broker(
+            authorizers, timings=config.timings, journal=self._journal, faults=self._faults
+        )
         for entry, hub, authorizer in zip(config.hubs, hubs, authorizers, strict=True):
-            methods = Methods(hub, self._journal, second=config.timings.method_second)
+            methods = Methods(
+                hub, self._journal, second=config.timings.method_second, faults=self._faults
+            )
             service = HubService(hub, authorizer, methods, self._journal.now)
             websocket = make_websocket_handler(broker.make_session, close=config.timings.close)
+            websocket = with_faults(websocket, Plane.MQTT, self._faults)
             port = await stack.enter_async_context(
-                serving(
-                    hub_server.make_handler(service, websocket),
-                    address=config.address,
+                self._http.serving(
+                    Plane.HUB,
+                    with_saving(hub_server.make_handler(service, websocket), self._save),
                     port=entry.port,
-                    context=self._context,
                     max_body=hub_server.MAX_BODY,
                 )
             )
             started.append((hub, entry, port))
         await stack.enter_async_context(
             broker.serving(
-                address=config.address,
-                port=config.mqtt_port,
-                context=device_context(*server_files(config.state_dir)),
+                config.address,
+                config.mqtt_port,
+                device_context(*server_files(config.state_dir)),
+                self._doors,
             )
         )
         return started

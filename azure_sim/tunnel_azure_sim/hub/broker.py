@@ -8,6 +8,9 @@ from weakref import WeakSet
 from OpenSSL import SSL
 
 from ..config import Timings, hub_fqdn
+from ..delayed import Delayed
+from ..doors import Door, Doors
+from ..faults import Faults, Plane
 from ..journal import Journal
 from .authorization import HubAuthorizer
 from .device_tls import DeviceTls
@@ -19,15 +22,23 @@ class Broker:
     """Lets devices in."""
 
     def __init__(
-        self, authorizers: Sequence[HubAuthorizer], *, timings: Timings, journal: Journal
+        self,
+        authorizers: Sequence[HubAuthorizer],
+        *,
+        timings: Timings,
+        journal: Journal,
+        faults: Faults,
     ) -> None:
         self._authorizers = tuple(authorizers)
         self._timings = timings
         self._journal = journal
+        self._faults = faults
         self._sessions: set[DeviceSession] = set()
 
     @asynccontextmanager
-    async def serving(self, *, address: str, port: int, context: SSL.Context) -> AsyncIterator[int]:
+    async def serving(
+        self, address: str, port: int, context: SSL.Context, doors: Doors
+    ) -> AsyncIterator[int]:
         """Listen; yields the port that was bound. At the end all devices are disconnected."""
         connections: WeakSet[DeviceTls] = WeakSet()
 
@@ -41,15 +52,21 @@ class Broker:
             connections.add(made)
             return made
 
-        server = await asyncio.get_running_loop().create_server(make, address, port)
-        try:
-            bound: int = server.sockets[0].getsockname()[1]
-            yield bound
-        finally:
-            server.close()
-            await self._end_all()
+        async def listen(number: int) -> asyncio.AbstractServer:
+            return await asyncio.get_running_loop().create_server(make, address, number)
+
+        def cut() -> None:
+            for session in tuple(self._sessions):
+                session.abort()
             for connection in tuple(connections):
                 connection.abort()
+
+        async with doors.serving(Door(Plane.MQTT, listen, cut), port) as bound:
+            try:
+                yield bound
+            finally:
+                await self._end_all()
+                cut()
 
     async def _end_all(self) -> None:
         for session in tuple(self._sessions):
@@ -62,15 +79,16 @@ class Broker:
             for session in tuple(self._sessions):
                 session.abort()
 
-    def make_session(self) -> DeviceSession:
+    def make_session(self) -> asyncio.Protocol:
         """Return the protocol of a new connection, whichever way it came."""
-        return DeviceSession(
+        session = DeviceSession(
             self._find,
             timings=self._timings,
             journal=self._journal,
             made=self._sessions.add,
             gone=self._forget,
         )
+        return Delayed(session, self._faults, Plane.MQTT)
 
     def _forget(self, session: DeviceSession) -> None:
         self._sessions.discard(session)

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from ..faults import Faults
 from ..journal import Journal, MethodCall, without_tokens
 from .errors import Code, HubError
 from .model import ASSUMED_MAX_ACTIVE_METHODS, Hub, Identity, MethodAnswer
@@ -63,6 +64,7 @@ class Methods:
     hub: Hub
     journal: Journal
     second: float
+    faults: Faults = field(default_factory=Faults)
 
     async def invoke(self, identity_id: str, request: MethodRequest) -> MethodAnswer:
         """Return the device's answer. Raises HubError when there is none."""
@@ -110,6 +112,8 @@ class Methods:
             ) from None
         finally:
             identity.calls.pop(request_id, None)
+        if self.faults.loses_answer(identity_id, request.name):
+            raise HubError(Code.GatewayTimeout, "Timed out waiting for the response from device.")
         self.hub.meter.count(answer.size)
         return answer
 

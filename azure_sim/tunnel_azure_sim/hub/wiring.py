@@ -29,6 +29,16 @@ def make_hub(config: SimConfig, hub: HubConfig, store: KeyStore, now: datetime) 
     return Hub(hub.name, config.hub_names(hub.name), policies, meter, identities)
 
 
+def reset_hub(config: SimConfig, hub: Hub, store: KeyStore, now: datetime) -> None:
+    """Bring a hub back to its configuration's devices; all connections end."""
+    entry = next(one for one in config.hubs if one.name == hub.name)
+    fresh = make_hub(config, entry, store, now)
+    for device in hub.devices():
+        hub.remove(device.id)
+    hub.identities.update(fresh.identities)
+    hub.meter = fresh.meter
+
+
 def hub_endpoint(config: SimConfig, hub: Hub, devices: tuple[str, ...], port: int) -> HubEndpoint:
     """Return how services and devices reach a hub whose REST API listens on `port`."""
     return HubEndpoint(

@@ -60,6 +60,7 @@ class Front(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._head: Head | None = None
+        self.lost = False
         self.on_lost: Callable[[], None] | None = None
         """Called once when the client goes away before it is answered."""
 
@@ -103,6 +104,7 @@ class Front(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Tell whoever waits with us."""
+        self.lost = True
         self._stop_timer()
         self._connections.discard(self.transport)
         if not self._answered and self.on_lost is not None:

@@ -111,7 +111,6 @@ class HttpRelay:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         try:
-            await self.faults.wait(Plane.RELAY)
             return await self._relay(request)
         except Refused as refusal:
             _log.info(
@@ -146,7 +145,7 @@ class HttpRelay:
         connection = work.connection
 
         def ended() -> None:
-            hybrid_connection.streams.discard(socket)
+            hybrid_connection.streams.pop(socket, None)
             if not any(one.connection is connection for one in self._open.values()):
                 connection.cut()
 
@@ -158,12 +157,15 @@ class HttpRelay:
         )
         socket.attach(work.exchange)
         begin = front.upgrade(socket)
-        hybrid_connection.streams.add(socket)
+        hybrid_connection.streams[socket] = None
         connection.rendezvous = socket
         work.exchange.joined.set_result(None)
         begin()
 
     async def _relay(self, request: web.BaseRequest) -> web.StreamResponse:
+        await self.faults.wait(Plane.RELAY)
+        if self.faults.outage(Plane.RELAY) is not None:
+            raise Refused(503, "The service is unavailable.")
         names = tuple(
             (key.decode("ascii", "replace"), value.decode("latin-1"))
             for key, value in request.raw_headers

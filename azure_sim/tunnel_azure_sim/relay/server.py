@@ -12,7 +12,8 @@ import structlog
 from tunnel_forwarder.protocol.control import Accept
 
 from ..config import SimConfig
-from ..faults import Faults
+from ..doors import Door, Doors
+from ..faults import Faults, Plane
 from ..journal import Journal
 from .authorization import Authorizer
 from .connections import Connections
@@ -65,29 +66,32 @@ class RelayServer:
         self._log = structlog.get_logger(__name__).bind(namespace=self._namespace.name)
 
     @asynccontextmanager
-    async def serving(
-        self, *, address: str, port: int, context: ssl.SSLContext
-    ) -> AsyncIterator[int]:
+    async def serving(self, port: int, context: ssl.SSLContext, doors: Doors) -> AsyncIterator[int]:
         """Listen; yields the port that was bound. At the end every socket gets 1001, then is cut."""
+
+        async def listen(number: int) -> asyncio.AbstractServer:
+            server: asyncio.AbstractServer = await aiofastnet.create_server(
+                asyncio.get_running_loop(),
+                self._make_front,
+                self._config.address,
+                number,
+                ssl=context,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=self._config.timings.request_head,
+                ssl_shutdown_timeout=self._config.timings.close,
+                ssl_incoming_bio_size=_TLS_BUFFER,
+                ssl_outgoing_bio_size=_TLS_BUFFER,
+            )
+            return server
+
+        door = Door(Plane.RELAY, listen, self._connections.abort_all)
         self._http_server = HttpServer(self._http.handle, self._connections)
-        server = await aiofastnet.create_server(
-            asyncio.get_running_loop(),
-            self._make_front,
-            address,
-            port,
-            ssl=context,
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=self._config.timings.request_head,
-            ssl_shutdown_timeout=self._config.timings.close,
-            ssl_incoming_bio_size=_TLS_BUFFER,
-            ssl_outgoing_bio_size=_TLS_BUFFER,
-        )
-        try:
-            bound: int = server.sockets[0].getsockname()[1]
-            yield bound
-        finally:
-            server.close()
-            await self._end_all()
+        async with doors.serving(door, port) as bound:
+            try:
+                yield bound
+            finally:
+                door.close()
+                await self._end_all()
 
     def _make_front(self) -> Front:
         return Front(
@@ -108,6 +112,20 @@ class RelayServer:
             self._connections.abort_all()
 
     def _decide(self, front: Front, head: Head) -> None:
+        delay = self._faults.delay(Plane.RELAY)
+        if delay:
+            asyncio.get_running_loop().call_later(delay, self._decide_late, front, head)
+        else:
+            self._decide_now(front, head)
+
+    def _decide_late(self, front: Front, head: Head) -> None:
+        if not front.lost:
+            try:
+                self._decide_now(front, head)
+            except Refused as refusal:
+                front.refuse(refusal.status, refusal.sentence)
+
+    def _decide_now(self, front: Front, head: Head) -> None:
         request = parse_request(head)
         try:
             self._act(front, request)
@@ -122,6 +140,8 @@ class RelayServer:
             raise
 
     def _act(self, front: Front, request: RelayRequest) -> None:
+        if self._faults.outage(Plane.RELAY) is not None:
+            raise Refused(503, "The service is unavailable.")
         match request.action:
             case "listen":
                 self._listen(front, request)
@@ -191,6 +211,8 @@ class RelayServer:
 
     def _offer(self, sender: Rendezvous, headers: dict[str, str]) -> bool:
         """Tell one listener of the sender, chosen at random; False when there is none that reads."""
+        if self._faults.loses_accept(sender.hybrid_connection.name):
+            return bool(sender.hybrid_connection.listeners)
         listeners = list(sender.hybrid_connection.listeners)
         self._rng.shuffle(listeners)
         return any(
@@ -215,9 +237,11 @@ class RelayServer:
         streams = hybrid_connection.streams
 
         def ended(stream: Stream) -> None:
-            streams.discard(stream)
-            self._log.info("relay.stream_ended", path=hybrid_connection.name)
-            self._journal.changed()
+            # Each side tells when it is the last one, and with held frames both may be.
+            if stream in streams:
+                del streams[stream]
+                self._log.info("relay.stream_ended", path=hybrid_connection.name)
+                self._journal.changed()
 
         stream = Stream(
             self._connections,
@@ -225,11 +249,12 @@ class RelayServer:
             one_way_close=self._config.one_way_close,
             ended=ended,
         )
+        stream.slow_down(self._faults, hybrid_connection.name)
         offered = sender.request.offered_protocols
         protocol = next((name for name in request.offered_protocols if name in offered), None)
         begin_listener = front.upgrade(stream.listener, protocol)
         begin_sender = sender.front.upgrade(stream.sender, protocol)
-        streams.add(stream)
+        streams[stream] = None
         self._log.info("relay.stream_joined", path=hybrid_connection.name)
         self._journal.changed()
         begin_sender()
