@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import resource
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +28,8 @@ from .config import (
     NamespaceConfig,
     SimConfig,
 )
-from .errors import SimError
+from .environment import read_environment
+from .errors import ConfigError, SimError
 from .hub.limits import TIERS
 
 STOP_SECONDS = 4.5
@@ -41,11 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] in remote.COMMANDS:
         return remote.main(words)
     logs.configure()
+    _raise_file_limit()
     try:
-        config = _config(_parser().parse_args(words))
+        given = _parser().parse_args(words)
+        if given.print_environment:
+            sys.stdout.write(read_environment(given.state_dir))
+            return 0
+        config = _config(given)
         uvloop.run(_run(config))
     except SimError as error:
-        _log.error("sim.failed", reason=str(error))
+        if "--print-environment" in words:
+            sys.stderr.write(f"{error}\n")
+        else:
+            _log.error("sim.failed", reason=str(error))
         return 2
     except TimeoutError:
         _log.warning("sim.stop_overdue", seconds=STOP_SECONDS)
@@ -54,6 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log.error("sim.failed", reason=f"{error.strerror or error}")
         return 2
     return 0
+
+
+def _own_address() -> str:
+    """Return the address of this host's name, which in a container is the container's."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        raise ConfigError("This host's name has no address; give one with --address.") from None
+
+
+def _raise_file_limit() -> None:
+    """Allow as many sockets as the system lets us: a stream takes two, and 1024 is a usual soft limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: SimConfig) -> None:
@@ -74,7 +99,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"With {', '.join(remote.COMMANDS)} in place of options: commands to one that runs.",
     )
     add = parser.add_argument
-    add("--address", default="127.0.0.1", help="the address to listen on, which clients dial")
+    add(
+        "--address",
+        default="127.0.0.1",
+        help="the address to listen on, which clients dial; 'own' for that of this host's name",
+    )
     add(
         "--state-dir",
         type=Path,
@@ -86,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=("memory", "file"),
         default="memory",
         help="file: what clients make outlives a restart, in the state directory",
+    )
+    add(
+        "--print-environment",
+        action="store_true",
+        help="start nothing: print shell exports for the simulation of this state directory",
     )
     add("--device", action="append", default=[], metavar="ID", help="a device that each hub knows")
     add("--relay-namespace", action="append", default=[], metavar="NAME", help="default: demo")
@@ -123,7 +157,7 @@ def _config(given: argparse.Namespace) -> SimConfig:
     hubs = given.hub or ["demo-hub"]
     devices = tuple(given.device)
     return SimConfig(
-        address=given.address,
+        address=_own_address() if given.address == "own" else given.address,
         state_dir=given.state_dir,
         relay_namespaces=tuple(
             NamespaceConfig(name, given.relay_port if index == 0 else 0)

@@ -31,7 +31,8 @@ ASSUMED_TOO_MANY_CONNECTIONS_STATUS = 503
 
 # Bytes that a sender may send before it is answered; a client that keeps to RFC 6455 sends none.
 _MAX_EARLY = 64 * 1024
-_READ_BUFFER = 4 * 1024
+# It grows with the frames that come; picows allows no smaller one.
+_READ_BUFFER = 2 * 1024
 _WRITE_HIGH, _WRITE_LOW = 256 * 1024, 64 * 1024
 _UPGRADE = b"GET /$hc/"
 _END_OF_HEAD = b"\r\n\r\n"
