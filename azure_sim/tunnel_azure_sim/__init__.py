@@ -4,14 +4,26 @@ The official clients run against it unchanged. What no document settles about th
 `ASSUMED_...` in the code and listed in the README beside this package.
 """
 
+from .actions import Target
 from .app import AzureSim
 from .config import HubConfig, NamespaceConfig, SimConfig, Timings
 from .endpoints import DeviceEndpoint, Endpoints, HubEndpoint, RelayNamespaceEndpoint
+from .faults import (
+    ArmFailure,
+    Latency,
+    LostAccept,
+    LostMethodAnswer,
+    Outage,
+    OutageMode,
+    Plane,
+    SlowReader,
+)
 from .journal import ArmCall, MethodCall
 from .views import DeviceView, HybridConnectionView
 
 __all__ = [
     "ArmCall",
+    "ArmFailure",
     "AzureSim",
     "DeviceEndpoint",
     "DeviceView",
@@ -19,9 +31,17 @@ __all__ = [
     "HubConfig",
     "HubEndpoint",
     "HybridConnectionView",
+    "Latency",
+    "LostAccept",
+    "LostMethodAnswer",
     "MethodCall",
     "NamespaceConfig",
+    "Outage",
+    "OutageMode",
+    "Plane",
     "RelayNamespaceEndpoint",
     "SimConfig",
+    "SlowReader",
+    "Target",
     "Timings",
 ]

@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import resource
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from . import logs
+from . import logs, remote
 from .app import AzureSim
 from .config import (
     ARM_PORT,
@@ -26,7 +28,9 @@ from .config import (
     NamespaceConfig,
     SimConfig,
 )
-from .errors import SimError
+from .environment import read_environment
+from .errors import ConfigError, SimError
+from .hub.limits import TIERS
 
 STOP_SECONDS = 4.5
 """After this the process ends whatever still runs: a stop takes less than 5 s."""
@@ -35,13 +39,24 @@ _log = structlog.get_logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; return the exit status."""
+    """Run until SIGTERM or SIGINT, or carry out a command; return the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in remote.COMMANDS:
+        return remote.main(words)
     logs.configure()
+    _raise_file_limit()
     try:
-        config = _config(_parser().parse_args(arguments))
+        given = _parser().parse_args(words)
+        if given.print_environment:
+            sys.stdout.write(read_environment(given.state_dir))
+            return 0
+        config = _config(given)
         uvloop.run(_run(config))
     except SimError as error:
-        _log.error("sim.failed", reason=str(error))
+        if "--print-environment" in words:
+            sys.stderr.write(f"{error}\n")
+        else:
+            _log.error("sim.failed", reason=str(error))
         return 2
     except TimeoutError:
         _log.warning("sim.stop_overdue", seconds=STOP_SECONDS)
@@ -50,6 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log.error("sim.failed", reason=f"{error.strerror or error}")
         return 2
     return 0
+
+
+def _own_address() -> str:
+    """Return the address of this host's name, which in a container is the container's."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        raise ConfigError("This host's name has no address; give one with --address.") from None
+
+
+def _raise_file_limit() -> None:
+    """Allow as many sockets as the system lets us: a stream takes two, and 1024 is a usual soft limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: SimConfig) -> None:
@@ -67,24 +96,50 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tunnel_azure_sim",
         description="A simulated Azure: Relay, its ARM API, IoT Hub and a token endpoint.",
+        epilog=f"With {', '.join(remote.COMMANDS)} in place of options: commands to one that runs.",
     )
     add = parser.add_argument
-    add("--address", default="127.0.0.1", help="the address to listen on, which clients dial")
+    add(
+        "--address",
+        default="127.0.0.1",
+        help="the address to listen on, which clients dial; 'own' for that of this host's name",
+    )
     add(
         "--state-dir",
         type=Path,
         required=True,
         help="holds the authority, the keys, endpoints.json",
     )
+    add(
+        "--state",
+        choices=("memory", "file"),
+        default="memory",
+        help="file: what clients make outlives a restart, in the state directory",
+    )
+    add(
+        "--print-environment",
+        action="store_true",
+        help="start nothing: print shell exports for the simulation of this state directory",
+    )
     add("--device", action="append", default=[], metavar="ID", help="a device that each hub knows")
     add("--relay-namespace", action="append", default=[], metavar="NAME", help="default: demo")
     add("--hub", action="append", default=[], metavar="NAME", help="default: demo-hub")
+    add("--hub-tier", default="S3", choices=TIERS, help="limits the hubs as in Azure")
+    add("--hub-units", type=int, default=1, metavar="N")
+    add("--hub-daily-messages", type=int, metavar="N", help="in place of the tier's own quota")
     add("--dns-name", action="append", default=[], metavar="NAME", help="a further name of ours")
     add("--tenant", default=TENANT_ID, metavar="ID")
     add("--client-id", default=CLIENT_ID, metavar="ID", help="the one application")
     add("--subscription", default=SUBSCRIPTION_ID, metavar="ID")
     add("--resource-group", default=RESOURCE_GROUP, metavar="NAME")
     add("--assertion-jwks", type=Path, metavar="FILE", help="keys that sign workloads' assertions")
+    add("--arm-throttling", action="store_true", help="429 beyond ARM's documented rates")
+    add(
+        "--admin-port",
+        type=int,
+        metavar="PORT",
+        help="serve faults, views and reset, by plain HTTP",
+    )
     add("--seed", type=int, help="makes the choice of listeners repeatable")
     for plane, port, what in (
         ("identity", IDENTITY_PORT, "the token endpoint's port"),
@@ -102,14 +157,21 @@ def _config(given: argparse.Namespace) -> SimConfig:
     hubs = given.hub or ["demo-hub"]
     devices = tuple(given.device)
     return SimConfig(
-        address=given.address,
+        address=_own_address() if given.address == "own" else given.address,
         state_dir=given.state_dir,
         relay_namespaces=tuple(
             NamespaceConfig(name, given.relay_port if index == 0 else 0)
             for index, name in enumerate(namespaces)
         ),
         hubs=tuple(
-            HubConfig(name, devices, given.hub_port if index == 0 else 0)
+            HubConfig(
+                name,
+                devices,
+                given.hub_port if index == 0 else 0,
+                tier=given.hub_tier,
+                units=given.hub_units,
+                daily_messages=given.hub_daily_messages,
+            )
             for index, name in enumerate(hubs)
         ),
         dns_names=tuple(given.dns_name),
@@ -121,6 +183,9 @@ def _config(given: argparse.Namespace) -> SimConfig:
         arm_port=given.arm_port,
         mqtt_port=given.mqtt_port,
         assertion_jwks=given.assertion_jwks,
+        keep_state=given.state == "file",
+        arm_throttling=given.arm_throttling,
+        admin_port=given.admin_port,
         seed=given.seed,
     )
 

@@ -10,18 +10,30 @@ import structlog
 
 from tunnel_forwarder.protocol.secret import Secret
 
-from . import tls
+from . import admin, tls
+from .actions import Target, slow_down_live_streams, sockets
 from .arm.rendering import connection_string
 from .arm.service import NamespaceEntry
 from .config import SimConfig
+from .doors import Doors
 from .endpoints import ENDPOINTS_FILE, Endpoints, HubEndpoint, RelayNamespaceEndpoint
+from .errors import ConfigError
+from .faults import Fault, Faults, Outage, Plane
 from .hub.model import Hub
-from .hub.wiring import device_connection_string, hub_endpoint, policy_connection_string
+from .hub.wiring import (
+    device_connection_string,
+    hub_endpoint,
+    policy_connection_string,
+    reset_hub,
+)
 from .identity.assertion import make_assertion
+from .identity.managed import PATH as MANAGED_PATH
 from .identity.tokens import Tokens, load_or_create_key
+from .identity.wiring import client_secret, managed_identity_header
 from .journal import ArmCall, Journal, MethodCall
-from .planes import Planes
+from .planes import Planes, Shared
 from .relay.model import ROOT_RULE, Namespace
+from .snapshot import Snapshot
 from .state import KeyStore, write_atomically
 from .views import DeviceView, HybridConnectionView, view_device, view_hybrid_connection
 from .web import authority
@@ -39,9 +51,15 @@ class AzureSim:
     def __init__(self, config: SimConfig) -> None:
         self._config = config
         self._journal = Journal(config.clock)
+        self.faults = Faults(config.seed)
+        """What goes wrong on purpose; nothing at first."""
+
+        self._doors = Doors(self.faults)
         self._stack = AsyncExitStack()
         self._namespaces: dict[str, Namespace] = {}
         self._hubs: dict[str, Hub] = {}
+        self._store: KeyStore | None = None
+        self._snapshot = Snapshot(None)
         self._tokens: Tokens | None = None
         self._endpoints: Endpoints | None = None
 
@@ -129,6 +147,90 @@ class AzureSim:
         """Return the connection string of any registered device, or of the module `device/module`."""
         return device_connection_string(self._config, self._hub(hub), identity)
 
+    def all_hybrid_connections(self) -> list[HybridConnectionView]:
+        """Return the hybrid connections of all namespaces."""
+        return [
+            view_hybrid_connection(namespace.name, one)
+            for namespace in self._namespaces.values()
+            for one in namespace.hybrid_connections.values()
+        ]
+
+    def all_devices(self) -> list[DeviceView]:
+        """Return the devices and modules of all hubs."""
+        return [
+            view_device(hub.name, identity)
+            for hub in self._hubs.values()
+            for identity in hub.identities.values()
+        ]
+
+    @property
+    def faults_in_force(self) -> tuple[Fault, ...]:
+        """What goes wrong on purpose."""
+        return self.faults.in_force()
+
+    async def inject(self, fault: Fault) -> None:
+        """Put a fault in force, for what is open already too. Raises ConfigError for what can not be."""
+        if isinstance(fault, Outage) and fault.plane is Plane.RELAY_DATA:
+            raise ConfigError(
+                "Streams have no port of their own; drop them, or let the relay be out."
+            )
+        self.faults.add(fault)
+        await self._obey_faults()
+
+    async def heal(self) -> None:
+        """Take all faults out; sockets that are half open stay so."""
+        self.faults.clear()
+        await self._obey_faults()
+
+    def drop(
+        self,
+        target: Target,
+        *,
+        hybrid_connection: str | None = None,
+        half_open: bool = False,
+    ) -> int:
+        """Lose sockets of one hybrid connection or of all, or leave them half open; return how many."""
+        found = sockets(self._namespaces.values(), target, hybrid_connection)
+        for socket in found:
+            if half_open:
+                socket.freeze()
+            else:
+                socket.cut()
+        return len(found)
+
+    async def reset(self) -> None:
+        """Bring everything back to the start; keys that connection strings hold stay good."""
+        await self.heal()
+        if self._store is None:
+            raise RuntimeError("The simulation does not run.")
+        for namespace in self._namespaces.values():
+            for name in tuple(namespace.hybrid_connections):
+                for socket in sockets([namespace], Target.ALL, name):
+                    socket.cut()
+                namespace.remove(name)
+            root = namespace.rules[ROOT_RULE.lower()]
+            namespace.rules = {ROOT_RULE.lower(): root}
+            namespace.network_rules = {}
+        for hub in self._hubs.values():
+            reset_hub(self._config, hub, self._store, self._journal.now())
+        self._save()
+        self._journal.forget()
+
+    async def _obey_faults(self) -> None:
+        slow_down_live_streams(self._namespaces.values(), self.faults)
+        await self._doors.obey()
+
+    def _save(self) -> None:
+        self._snapshot.save(self._namespaces.values(), self._hubs.values())
+
+    async def _start_admin(self, stack: AsyncExitStack) -> int | None:
+        config = self._config
+        if config.admin_port is None:
+            return None
+        return await stack.enter_async_context(
+            admin.serving(self, address=config.address, port=config.admin_port)
+        )
+
     def _namespace(self, name: str | None) -> Namespace:
         return self._namespaces[name or self._config.relay_namespaces[0].name]
 
@@ -149,24 +251,36 @@ class AzureSim:
         tokens = self._tokens = Tokens(
             load_or_create_key(directory), tenant_id=config.tenant_id, clock=config.clock
         )
-        store = KeyStore(directory)
-        planes = Planes(config, context, tokens, store, self._journal)
+        store = self._store = KeyStore(directory)
+        snapshot = self._snapshot = Snapshot(directory if config.keep_state else None)
+        planes = Planes(
+            config, Shared(context, tokens, store, self._journal, self._doors, snapshot, self._save)
+        )
         identity_port = await planes.start_identity(stack)
         relay = [await planes.start_relay(stack, one) for one in config.relay_namespaces]
         self._namespaces = {entry.namespace.name: entry.namespace for entry in relay}
         arm_port = await planes.start_arm(stack, relay)
         hubs = await planes.start_hubs(stack)
         self._hubs = {hub.name: hub for hub, _, _ in hubs}
+        admin_port = await self._start_admin(stack)
         self._endpoints = Endpoints(
             ca_file=directory.absolute() / tls.CA_FILE,
             authority_host=f"https://{authority(config.address, identity_port)}",
             tenant_id=config.tenant_id,
             client_id=config.client_id,
+            client_secret=client_secret(store),
+            managed_identity_endpoint=(
+                f"https://{authority(config.address, identity_port)}{MANAGED_PATH}"
+            ),
+            managed_identity_header=managed_identity_header(store),
             arm_base_url=f"https://{authority(config.address, arm_port)}",
             subscription_id=config.subscription_id,
             resource_group=config.resource_group,
             relay=tuple(_relay_endpoint(entry) for entry in relay),
             hubs=tuple(hub_endpoint(config, hub, entry.devices, port) for hub, entry, port in hubs),
+            admin_url=(
+                None if admin_port is None else f"http://{authority(config.address, admin_port)}"
+            ),
         )
         write_atomically(ready_file, self._endpoints.to_json())
         stack.callback(ready_file.unlink, missing_ok=True)

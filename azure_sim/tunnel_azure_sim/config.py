@@ -37,11 +37,18 @@ class NamespaceConfig:
 
 @dataclass(frozen=True, slots=True)
 class HubConfig:
-    """One IoT Hub, the port of its REST API (0 lets the system choose) and the devices it knows."""
+    """One IoT Hub, the port of its REST API (0 lets the system choose) and the devices it knows.
+
+    Tier and units limit it as they do in Azure; the default is the tier that limits the least.
+    """
 
     name: str
     devices: tuple[str, ...] = ()
     port: int = HUB_PORT
+    tier: str = "S3"
+    units: int = 1
+    daily_messages: int | None = None
+    """In place of the tier's own daily quota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,9 @@ class Timings:
 
     request_head: float = 10.0
     """How long a client may take to send the head of its request to the relay."""
+
+    http_response: float = 60.0
+    """How long a listener may take to answer a relayed HTTP request, and between parts of its body."""
 
     close: float = 5.0
     """How long a peer may take to answer a Close frame or an MQTT connection to end, before it is cut."""
@@ -86,6 +96,15 @@ class SimConfig:
     """Keys that sign the workload's assertions; without them their signature is not checked."""
 
     arm_page_size: int = 100
+    arm_throttling: bool = False
+    """Whether ARM answers 429 beyond its documented rates."""
+
+    keep_state: bool = False
+    """Whether hybrid connections, rules and registered devices outlive a restart, with the keys."""
+
+    admin_port: int | None = None
+    """Where faults, views and the reset are served, over plain HTTP; None for nowhere, 0 for any port."""
+
     one_way_close: bool = True
     """ASSUMED: a Close frame is passed on and the other direction stays open.
 

@@ -52,11 +52,18 @@ class Endpoints:
     authority_host: str
     tenant_id: str
     client_id: str
+    client_secret: Secret
+    managed_identity_endpoint: str
+    """What IDENTITY_ENDPOINT is to hold, and the next one IDENTITY_HEADER."""
+
+    managed_identity_header: Secret
     arm_base_url: str
     subscription_id: str
     resource_group: str
     relay: tuple[RelayNamespaceEndpoint, ...] = field(default=())
     hubs: tuple[HubEndpoint, ...] = field(default=())
+    admin_url: str | None = None
+    """Where faults, views and the reset are served, if they are."""
 
     def to_json(self) -> str:
         """Return the file's text. It holds keys: for the owner's eyes only."""
@@ -65,10 +72,14 @@ class Endpoints:
     def _to_dict(self) -> dict[str, Any]:
         return {
             "caFile": str(self.ca_file),
+            "adminUrl": self.admin_url,
             "identity": {
                 "authorityHost": self.authority_host,
                 "tenantId": self.tenant_id,
                 "clientId": self.client_id,
+                "clientSecret": self.client_secret.reveal(),
+                "managedIdentityEndpoint": self.managed_identity_endpoint,
+                "managedIdentityHeader": self.managed_identity_header.reveal(),
             },
             "arm": {
                 "baseUrl": self.arm_base_url,

@@ -81,6 +81,12 @@ class Journal:
         """Return how many requests came to ARM, by verb."""
         return Counter(call.method for call in self.arm_calls)
 
+    def forget(self) -> None:
+        """Begin anew."""
+        self.arm_calls.clear()
+        self.method_calls.clear()
+        self.changed()
+
     def changed(self) -> None:
         """Wake those in `until`; called after each change that a test may wait for."""
         self._changed.set()

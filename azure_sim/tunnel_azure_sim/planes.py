@@ -2,67 +2,84 @@
 
 import random
 import ssl
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from tunnel_forwarder.protocol.urls import RelayEndpoint
 
 from .arm import server as arm_server
 from .arm.service import ArmService, NamespaceEntry
+from .arm.throttle import Throttle
 from .config import HubConfig, NamespaceConfig, SimConfig
+from .doors import Doors
+from .faults import Faults, Plane
 from .hub import server as hub_server
 from .hub.authorization import HubAuthorizer
 from .hub.broker import Broker
+from .hub.device_tls import device_context
 from .hub.methods import Methods
 from .hub.model import Hub
 from .hub.service import HubService
+from .hub.websocket import make_websocket_handler
 from .hub.wiring import make_hub
 from .identity import server as identity_server
-from .identity.assertion import AssertionChecker
-from .identity.service import IdentityService
 from .identity.tokens import Tokens
+from .identity.wiring import make_identity
 from .journal import Journal
 from .relay.authorization import Authorizer
 from .relay.model import ROOT_RULE, Namespace, Right, Rule
 from .relay.server import RelayServer
+from .snapshot import Snapshot
 from .state import KeyStore
-from .web import serving
+from .tls import server_files
+from .web import HttpPlanes, with_faults, with_saving
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all planes have in common."""
+
+    context: ssl.SSLContext
+    tokens: Tokens
+    store: KeyStore
+    journal: Journal
+    doors: Doors
+    snapshot: Snapshot
+    save: Callable[[], None]
+    """Writes down what clients made; called before a change is answered."""
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong on purpose."""
+        return self.doors.faults
 
 
 class Planes:
     """Starts each plane on a stack, which stops them in the opposite order."""
 
-    def __init__(
-        self,
-        config: SimConfig,
-        context: ssl.SSLContext,
-        tokens: Tokens,
-        store: KeyStore,
-        journal: Journal,
-    ) -> None:
+    def __init__(self, config: SimConfig, shared: Shared) -> None:
         self._config = config
-        self._context = context
-        self._tokens = tokens
-        self._store = store
-        self._journal = journal
+        self._context = shared.context
+        self._tokens = shared.tokens
+        self._store = shared.store
+        self._journal = shared.journal
+        self._faults = shared.faults
+        self._doors = shared.doors
+        self._snapshot = shared.snapshot
+        self._save = shared.save
+        self._http = HttpPlanes(config.address, shared.context, shared.doors)
         self._rng = random.Random(config.seed)  # noqa: S311 - chooses listeners, keeps no secret
 
     async def start_identity(self, stack: AsyncExitStack) -> int:
         """Serve the token endpoint; return its port."""
         config = self._config
-        service = IdentityService(
-            tenant_id=config.tenant_id,
-            client_id=config.client_id,
-            tokens=self._tokens,
-            assertions=AssertionChecker(jwks_file=config.assertion_jwks, clock=config.clock),
-            token_seconds=config.timings.access_token,
-            clock=config.clock,
-        )
+        service = make_identity(config, self._tokens, self._store)
         return await stack.enter_async_context(
-            serving(
+            self._http.serving(
+                Plane.IDENTITY,
                 identity_server.make_handler(service),
-                address=config.address,
                 port=config.identity_port,
-                context=self._context,
                 max_body=identity_server.MAX_BODY,
             )
         )
@@ -77,14 +94,16 @@ class Planes:
             created_at=self._journal.now(),
             rules={ROOT_RULE.lower(): Rule(ROOT_RULE, frozenset(Right), keys)},
         )
+        self._snapshot.restore_namespace(namespace)
         server = RelayServer(
             Authorizer(namespace, self._tokens, config.clock),
             config=config,
             rng=self._rng,
             journal=self._journal,
+            faults=self._faults,
         )
         port = await stack.enter_async_context(
-            server.serving(address=config.address, port=entry.port, context=self._context)
+            server.serving(entry.port, self._context, self._doors)
         )
         return NamespaceEntry(namespace, str(RelayEndpoint(config.address, port)))
 
@@ -98,38 +117,50 @@ class Planes:
             page_size=config.arm_page_size,
             keys_changed=self._keep_root_key,
         )
+        throttle = Throttle(config.clock) if config.arm_throttling else None
+        gate = arm_server.Gate(self._tokens, self._faults, throttle)
         return await stack.enter_async_context(
-            serving(
-                arm_server.make_handler(service, self._tokens, self._journal),
-                address=config.address,
+            self._http.serving(
+                Plane.ARM,
+                with_saving(arm_server.make_handler(service, gate, self._journal), self._save),
                 port=config.arm_port,
-                context=self._context,
                 max_body=arm_server.MAX_BODY,
             )
         )
 
     async def start_hubs(self, stack: AsyncExitStack) -> list[tuple[Hub, HubConfig, int]]:
         """Serve each hub's REST API and, for all of them, MQTT; return the hubs with their REST ports."""
-        config, started, authorizers = self._config, [], []
-        for entry in config.hubs:
-            hub = make_hub(config, entry, self._store, self._journal.now())
-            authorizer = HubAuthorizer(hub, self._tokens, config.clock)
-            methods = Methods(hub, self._journal, second=config.timings.method_second)
+        config, started = self._config, []
+        hubs = [make_hub(config, entry, self._store, self._journal.now()) for entry in config.hubs]
+        for hub in hubs:
+            self._snapshot.restore_hub(hub)
+        authorizers = [HubAuthorizer(hub, self._tokens, config.clock) for hub in hubs]
+        broker = Broker(
+            authorizers, timings=config.timings, journal=self._journal, faults=self._faults
+        )
+        for entry, hub, authorizer in zip(config.hubs, hubs, authorizers, strict=True):
+            methods = Methods(
+                hub, self._journal, second=config.timings.method_second, faults=self._faults
+            )
             service = HubService(hub, authorizer, methods, self._journal.now)
+            websocket = make_websocket_handler(broker.make_session, close=config.timings.close)
+            websocket = with_faults(websocket, Plane.MQTT, self._faults)
             port = await stack.enter_async_context(
-                serving(
-                    hub_server.make_handler(service),
-                    address=config.address,
+                self._http.serving(
+                    Plane.HUB,
+                    with_saving(hub_server.make_handler(service, websocket), self._save),
                     port=entry.port,
-                    context=self._context,
                     max_body=hub_server.MAX_BODY,
                 )
             )
             started.append((hub, entry, port))
-            authorizers.append(authorizer)
-        broker = Broker(authorizers, timings=config.timings, journal=self._journal)
         await stack.enter_async_context(
-            broker.serving(address=config.address, port=config.mqtt_port, context=self._context)
+            broker.serving(
+                config.address,
+                config.mqtt_port,
+                device_context(*server_files(config.state_dir)),
+                self._doors,
+            )
         )
         return started
 

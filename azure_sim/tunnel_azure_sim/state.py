@@ -1,12 +1,11 @@
 """The state directory: the files that must outlive a restart.
 
-    ca.pem, ca-key.pem          the certificate authority that clients trust
-    server.pem, server-key.pem  this run's certificate
-    identity-key.pem            signs access tokens
-    keys.json                   keys of namespaces, hubs and devices
-    endpoints.json              present while everything listens
-
-Hybrid connections are not kept: a restart begins without any.
+ca.pem, ca-key.pem          the certificate authority that clients trust
+server.pem, server-key.pem  this run's certificate
+identity-key.pem            signs access tokens
+keys.json                   keys of namespaces, hubs and devices
+state.json                  what clients made, when that is to be kept (`snapshot`)
+endpoints.json              present while everything listens
 """
 
 import base64

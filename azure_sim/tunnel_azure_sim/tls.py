@@ -44,8 +44,13 @@ def server_context(directory: Path, names: Sequence[str], now: dt.datetime) -> s
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # azure-iot-device offers TLS 1.2 and nothing newer.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(directory / _SERVER_FILE, directory / _SERVER_KEY_FILE)
+    context.load_cert_chain(*server_files(directory))
     return context
+
+
+def server_files(directory: Path) -> tuple[Path, Path]:
+    """Return where the servers' certificate and its key are."""
+    return directory / _SERVER_FILE, directory / _SERVER_KEY_FILE
 
 
 def _load_authority(directory: Path) -> _Authority | None:

@@ -1,8 +1,11 @@
 """ARM over HTTPS: what is refused, and how."""
 
+from dataclasses import replace
+
 import pytest
 from yarl import URL
 
+from tunnel_azure_sim import AzureSim, SimConfig
 from tunnel_azure_sim.arm.errors import ArmError
 from tunnel_azure_sim.arm.resource import Kind, parse_path
 
@@ -213,3 +216,79 @@ def test_other_paths_are_not_served(path):
 def test_names_of_fixed_segments_may_be_names_of_resources():
     path = GROUP + "/providers/Microsoft.Relay/namespaces/n/hybridConnections/namespaces"
     assert parse_path(path).hybrid_connection == "namespaces"
+
+
+async def test_free_names(sim, http):
+    base = f"{sim.endpoints.arm_base_url}/subscriptions/{sim.endpoints.subscription_id}/providers"
+    headers = {"Authorization": f"Bearer {sim.access_token().reveal()}"}
+
+    async def check(**body):
+        url = f"{base}/Microsoft.Relay/checkNameAvailability"
+        async with http.post(url, params=VERSION, json=body, headers=headers) as response:
+            return response.status, (await response.json()).get("reason")
+
+    assert await check(name="another-one") == (200, "None")
+    assert await check(name="DEMO") == (200, "InvalidName")
+    assert await check(name="1-two-three") == (200, "InvalidName")
+    assert (await check())[0] == 400
+    url = f"{base}/Microsoft.Relay/namespaces"
+    async with http.get(url, params=VERSION, headers=headers) as response:
+        assert [one["name"] for one in (await response.json())["value"]] == ["demo"]
+
+
+async def test_network_rules(arm):
+    path = "/demo/networkRuleSets/default"
+    status, body = await arm("GET", path)
+    assert (status, body["properties"]["defaultAction"]) == (200, "Allow")
+    rules = [{"ipMask": "10.0.0.0/8", "action": "Allow"}, {"ipMask": "1.1.1.1"}]
+    properties = {"defaultAction": "Deny", "ipRules": rules}
+    assert (await arm("PUT", path, json={"properties": properties}))[0] == 200
+    body = (await arm("GET", path))[1]
+    assert body["properties"]["ipRules"][1] == {"ipMask": "1.1.1.1", "action": "Allow"}
+    for bad in (
+        {"defaultAction": "Maybe"},
+        {"ipRules": 7},
+        {"ipRules": [{"ipMask": "nowhere"}]},
+        {"ipRules": [{"ipMask": "1.1.1.1", "action": "Deny"}]},
+    ):
+        assert await code(arm("PUT", path, json={"properties": bad})) == (400, "BadRequest")
+
+
+async def test_sockets_of_an_old_key_live_on_and_new_dials_fail(arm, relay):
+    rule = "/demo/hybridConnections/hc/authorizationRules/listen"
+    token = relay.token("listen")
+    control = await relay.listen(token)
+    status, keys = await arm("POST", f"{rule}/regenerateKeys", json={"keyType": "PrimaryKey"})
+    assert status == 200
+    assert await relay.status(relay.listen(token)) == 401
+    sender, _ = await relay.pair(control)
+    await sender.close()
+    body = {"keyType": "SecondaryKey", "key": "chosen"}
+    assert (await arm("POST", f"{rule}/regenerateKeys", json=body))[1]["secondaryKey"] == "chosen"
+    assert (await arm("POST", f"{rule}/listKeys"))[1]["primaryKey"] == keys["primaryKey"]
+
+
+async def test_too_many_requests(state_dir, clock, http):
+    config = replace(SimConfig.for_tests(state_dir, clock=clock), arm_throttling=True)
+    async with AzureSim(config) as sim:
+        url = (
+            f"{sim.endpoints.arm_base_url}/subscriptions/{sim.endpoints.subscription_id}"
+            "/resourceGroups/demo/providers/Microsoft.Relay/namespaces/demo/hybridConnections/hc"
+        )
+        headers = {"Authorization": f"Bearer {sim.access_token().reveal()}"}
+
+        async def call(method):
+            async with http.request(
+                method, url, params=VERSION, headers=headers, ssl=False
+            ) as response:
+                return response.status, response.headers, await response.read()
+
+        status, headers_of, _ = await call("DELETE")
+        assert headers_of["x-ms-ratelimit-remaining-subscription-deletes"] == "199"
+        while status == 204:
+            status, headers_of, body = await call("DELETE")
+        assert (status, headers_of["Retry-After"]) == (429, "1")
+        assert b"SubscriptionRequestsThrottled" in body
+        assert (await call("GET"))[0] == 404
+        clock.forward(1)
+        assert (await call("DELETE"))[0] == 204

@@ -13,14 +13,14 @@ async def test_credentials(sim, rest, clock):
     for token, code in (
         ("", 401003),
         ("Basic eDp5", 401003),
-        ("Bearer not.a.jwt", 401003),
-        (f"Bearer {sim.access_token().reveal()}", 401003),
-        ("SharedAccessSignature sr=x", 401003),
-        (rest.token(expires_at=int(clock()) - 1), 401003),
-        (rest.token(audience="elsewhere.azure-devices.net"), 401003),
-        (rest.token(key=hub.policies["service"].keys.primary), 401003),
-        (rest.token("device"), 401002),
-        (rest.token("registryReadWrite"), 401002),
+        ("Bearer not.a.jwt", 401002),
+        (f"Bearer {sim.access_token().reveal()}", 401002),
+        ("SharedAccessSignature sr=x", 401002),
+        (rest.token(expires_at=int(clock()) - 1), 401002),
+        (rest.token(audience="elsewhere.azure-devices.net"), 401002),
+        (rest.token(key=hub.policies["service"].keys.primary), 401002),
+        (rest.token("device"), 401003),
+        (rest.token("registryReadWrite"), 401003),
     ):
         assert (await rest.error("POST", METHODS, token=token, json=CALL))[0] == code
     for token in (
@@ -30,7 +30,7 @@ async def test_credentials(sim, rest, clock):
         f"Bearer {sim.access_token('https://iothubs.azure.net').reveal()}",
     ):
         assert (await rest.error("POST", METHODS, token=token, json=CALL))[0] == 404103
-    assert (await rest.error("GET", "/devices/mri-7", token=rest.token("service")))[0] == 401002
+    assert (await rest.error("GET", "/devices/mri-7", token=rest.token("service")))[0] == 401003
 
 
 @pytest.mark.parametrize(("body", "code"), [
@@ -55,7 +55,7 @@ async def test_bodies_that_are_refused(rest, body, code):
 async def test_api_version_is_required(rest):
     for version in (None, "1999-01-01"):
         error = await rest.error("POST", METHODS, version=version, json=CALL)
-        assert error == (400002, "InvalidProtocolVersion")
+        assert error == (400001, "InvalidProtocolVersion")
 
 
 @pytest.mark.parametrize("path", ["/", "/twins", "/twins/a/b/c", "/devices/a/mods/b", "/jobs/v2"])
@@ -93,7 +93,7 @@ async def test_too_many_open_calls(sim, mqtt, rest):
     ]
     await sim.until(lambda: len(sim._hub(None).existing("mri-7").calls) == 50)
     error = await rest.error("POST", METHODS, json=CALL)
-    assert error == (403800, "DeviceMaximumActiveMethodInvocations")
+    assert error == (403800, "DeviceMaximumInflightMethodExceeded")
     client.writer.transport.abort()
     assert {code for code, _ in await asyncio.gather(*calls)} == {404104}
 
@@ -131,13 +131,18 @@ async def test_device_is_made_changed_and_removed(rest):
     assert (await rest.error("DELETE", path))[0] == 404001
 
 
-@pytest.mark.parametrize("body", [
-    {"status": "sleeping"},
-    {"authentication": {"symmetricKey": {"primaryKey": "not base64!", "secondaryKey": "eA=="}}},
-    {"authentication": {"type": "selfSigned"}},
+@pytest.mark.parametrize(("body", "code"), [
+    ({"status": "sleeping"}, 400004),
+    ({"deviceId": "other"}, 400004),
+    ({"authentication": {"symmetricKey": {"primaryKey": "not base64!", "secondaryKey": "eA=="}}}, 400004),
+    ({"authentication": {"symmetricKey": {"primaryKey": "Schl\u00fcssel", "secondaryKey": "eA=="}}}, 400004),
+    ({"authentication": {"type": "other"}}, 400004),
+    ({"authentication": {"type": "certificateAuthority"}}, 400004),
+    ({"authentication": {"type": "selfSigned"}}, 400005),
+    ({"authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": "AB"}}}, 400004),
 ])  # fmt: skip
-async def test_devices_that_can_not_be(sim, rest, body):
-    assert (await rest.error("PUT", "/devices/ct-1", json=body))[0] == 400004
+async def test_devices_that_can_not_be(sim, rest, body, code):
+    assert (await rest.error("PUT", "/devices/ct-1", json=body))[0] == code
     assert "ct-1" not in sim._hub(None).identities
 
 

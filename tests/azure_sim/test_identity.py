@@ -1,7 +1,9 @@
 """The token endpoint: assertions with and without keys to check them against."""
 
+import base64
 import json
 import time
+from urllib.parse import quote
 
 import jwt
 import pytest
@@ -50,7 +52,12 @@ async def test_token_is_good_for_its_audience(sim, token):
     ({"client_assertion_type": "other"}, "invalid_client", 7000218),
     ({"client_assertion": ""}, "invalid_client", 50027),
     ({"client_assertion": "x.y.z"}, "invalid_client", 50027),
-    ({"scope": "https://management.azure.com"}, "invalid_scope", 500011),
+    ({"client_assertion_type": "other", "client_secret": "wrong"}, "invalid_client", 7000215),
+    ({"client_secret": "schl\u00fcssel"}, "invalid_client", 7000215),
+    ({"grant_type": ""}, "invalid_request", 900144),
+    ({"client_id": ""}, "invalid_request", 900144),
+    ({"scope": ""}, "invalid_request", 900144),
+    ({"scope": "https://management.azure.com"}, "invalid_scope", 1002012),
     ({"scope": "https://graph.microsoft.com/.default"}, "invalid_scope", 500011),
 ])  # fmt: skip
 async def test_requests_that_are_refused(token, changes, error, code):
@@ -58,6 +65,68 @@ async def test_requests_that_are_refused(token, changes, error, code):
     assert 400 <= status < 500
     assert (body["error"], body["error_codes"]) == (error, [code])
     assert body["error_description"].startswith(f"AADSTS{code}: ")
+
+
+async def test_secret_is_as_good_as_an_assertion(sim, http):
+    url = f"{sim.endpoints.authority_host}/{sim.endpoints.tenant_id}/oauth2/v2.0/token"
+    form = {"grant_type": "client_credentials", "scope": "https://iothubs.azure.net/.default"}
+    client, secret = sim.endpoints.client_id, sim.endpoints.client_secret.reveal()
+    own = {"client_id": client, "client_secret": secret}
+    async with http.post(url, data=form | own) as response:
+        assert response.status == 200
+    basic = base64.b64encode(f"{client}:{quote(secret, safe='')}".encode()).decode()
+    async with http.post(url, data=form, headers={"Authorization": f"Basic {basic}"}) as response:
+        assert response.status == 200
+    async with http.post(url, data=form | {"client_id": client}) as response:
+        assert (await response.json())["error_codes"] == [7000216]
+    for header in ("Basic !", "Basic /w==", "Basic eDp5", "Basic"):
+        async with http.post(url, data=form, headers={"Authorization": header}) as response:
+            assert response.status == 400
+
+
+async def test_documents_lead_to_keys_that_verify(sim, http):
+    tenant = f"{sim.endpoints.authority_host}/{sim.endpoints.tenant_id}"
+    for version, issuer in (("", f"https://sts.windows.net/{sim.endpoints.tenant_id}/"),
+                            ("/v2.0", f"{tenant}/v2.0")):  # fmt: skip
+        async with http.get(f"{tenant}{version}/.well-known/openid-configuration") as response:
+            document = await response.json()
+        assert document["issuer"] == issuer
+        assert document["token_endpoint"] == f"{tenant}/oauth2/v2.0/token"
+        async with http.get(document["jwks_uri"]) as response:
+            (key,) = jwt.PyJWKSet.from_dict(await response.json()).keys
+        token = sim.access_token().reveal()
+        assert jwt.get_unverified_header(token)["kid"] == key.key_id
+        claims = jwt.decode(token, key, audience="https://management.azure.com")
+        assert claims["iss"] == f"https://sts.windows.net/{sim.endpoints.tenant_id}/"
+        assert claims["exp"] - claims["iat"] == 3600
+    async with http.get(f"{sim.endpoints.authority_host}/x/discovery/keys") as response:
+        assert response.status == 404
+
+
+async def test_managed_identity(sim, http):
+    endpoints = sim.endpoints
+    good = {"api-version": "2019-08-01", "resource": "https://relay.azure.net"}
+    header = {"X-IDENTITY-HEADER": endpoints.managed_identity_header.reveal()}
+
+    async def ask(query, headers=header):
+        url = endpoints.managed_identity_endpoint
+        async with http.get(url, params=query, headers=headers) as response:
+            return response.status, await response.json()
+
+    status, body = await ask(good | {"client_id": endpoints.client_id})
+    assert status == 200
+    assert int(body["expires_on"]) > time.time()
+    assert sim._tokens.verify(body["access_token"], {"https://relay.azure.net"})
+    for query, headers, expected in (
+        (good, {}, 401),
+        (good, {"X-IDENTITY-HEADER": "\u00fc"}, 401),
+        ({"resource": good["resource"]}, header, 400),
+        (good | {"client_id": "other"}, header, 400),
+        (good | {"resource": "https://vault.azure.net"}, header, 500),
+    ):
+        status, body = await ask(query, headers)
+        assert status == body["statusCode"] == expected
+        assert body["message"]
 
 
 async def test_other_paths_and_methods(sim, http):

@@ -165,9 +165,10 @@ async def test_malformed_request_is_a_bad_request(relay, raw):
 
 
 async def test_too_large_head_is_refused(relay):
-    reader, writer = await relay.tcp()
-    writer.write(b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000)
-    assert (await relay.answer(reader))[0] == 431
+    for path, size in ((b"/$hc/hc", 40_000), (b"/hc", 70_000)):
+        reader, writer = await relay.tcp()
+        writer.write(b"GET " + path + b" HTTP/1.1\r\nX: " + b"x" * size)
+        assert (await relay.answer(reader))[0] == 431
 
 
 @pytest.mark.parametrize("timings", [{"request_head": 0.2}], indirect=True)

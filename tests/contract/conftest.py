@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from support import hyco
 from tunnel_azure_sim import AzureSim, SimConfig, Timings
 
 
@@ -59,3 +60,9 @@ def workload(sim, trust, monkeypatch, tmp_path):  # noqa: ARG001 - the SDK finds
     monkeypatch.setenv("AZURE_CLIENT_ID", sim.endpoints.client_id)
     monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(token_file))
     return token_file
+
+
+@pytest.fixture(scope="session")
+def node_modules():
+    """Return the folder of hyco-ws and hyco-https."""
+    return hyco.install()

@@ -67,3 +67,33 @@ def make_certificates(folder: Path) -> Certificates:
     server.load_cert_chain(chain)
     text = authority.public_bytes(pem).decode()
     return Certificates(text, server, ssl.create_default_context(cadata=text))
+
+
+def make_self_signed(folder: Path, name: str, *, days: int = 1) -> tuple[Path, Path]:
+    """Write a certificate that a device signed itself, and its key; return both files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=10))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    certificate_file, key_file = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(pem))
+    key_file.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return certificate_file, key_file
+
+
+def thumbprint(certificate_file: Path, algorithm: hashes.HashAlgorithm) -> str:
+    """Return a certificate's thumbprint in hexadecimal digits."""
+    certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+    return certificate.fingerprint(algorithm).hex()

@@ -11,6 +11,13 @@ class ArmError(Exception):
     status: int
     code: str
     sentence: str
+    retry_after: int | None = None
+    """Seconds."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that belong to this error."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body."""

@@ -4,7 +4,7 @@
 tells the fixed segments apart without regard to case.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from urllib.parse import unquote
 
@@ -14,7 +14,7 @@ PROVIDER = "Microsoft.Relay"
 
 _GROUP_LENGTH = 4
 _KINDS = ("namespaces", "hybridConnections", "authorizationRules")
-_ACTIONS = ("listKeys", "regenerateKeys")
+_ACTIONS = ("listKeys", "regenerateKeys", "networkRuleSets", "checkNameAvailability")
 
 
 class Kind(StrEnum):
@@ -28,6 +28,8 @@ class Kind(StrEnum):
     RULE = "authorizationRule"
     LIST_KEYS = "listKeys"
     REGENERATE_KEYS = "regenerateKeys"
+    NETWORK_RULES = "networkRuleSet"
+    CHECK_NAME = "checkNameAvailability"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,9 @@ class Resource:
 
     kind: Kind
     subscription: str
-    group: str
+    group: str | None
+    """None for what belongs to the whole subscription."""
+
     namespace: str | None = None
     hybrid_connection: str | None = None
     rule: str | None = None
@@ -58,8 +62,22 @@ def parse_path(raw_path: str) -> Resource:
             subscriptions.lower() == "subscriptions" and groups.lower() == "resourcegroups"
         ):
             return _below_group(subscription, group, segments[_GROUP_LENGTH:])
+        case [subscriptions, subscription, *_] if subscriptions.lower() == "subscriptions":
+            return _below_subscription(subscription, segments[2:])
         case _:
             raise _not_served(raw_path)
+
+
+def _below_subscription(subscription: str, rest: list[str]) -> Resource:
+    match _canonical(rest):
+        case ["providers", provider, "namespaces"] if provider.lower() == PROVIDER.lower():
+            return Resource(Kind.NAMESPACES, subscription, None)
+        case ["providers", provider, "checkNameAvailability"] if (
+            provider.lower() == PROVIDER.lower()
+        ):
+            return Resource(Kind.CHECK_NAME, subscription, None)
+        case _:
+            raise _not_served("/".join(rest))
 
 
 def _below_group(subscription: str, group: str, rest: list[str]) -> Resource:
@@ -71,18 +89,28 @@ def _below_group(subscription: str, group: str, rest: list[str]) -> Resource:
     match path:
         case ["namespaces"]:
             return Resource(Kind.NAMESPACES, subscription, group)
-        case ["namespaces", namespace]:
-            return Resource(Kind.NAMESPACE, subscription, group, namespace)
-        case ["namespaces", namespace, "hybridConnections"]:
-            return Resource(Kind.HYBRID_CONNECTIONS, subscription, group, namespace)
-        case ["namespaces", namespace, "hybridConnections", name]:
-            return Resource(Kind.HYBRID_CONNECTION, subscription, group, namespace, name)
-        case ["namespaces", namespace, "hybridConnections", name, "authorizationRules", *tail]:
+        case ["namespaces", namespace, *tail]:
+            return _below_namespace(Resource(Kind.NAMESPACE, subscription, group, namespace), tail)
+        case _:
+            raise _not_served("/".join(rest))
+
+
+def _below_namespace(namespace: Resource, rest: list[str]) -> Resource:
+    match rest:
+        case []:
+            return namespace
+        case ["networkRuleSets", name] if name.lower() == "default":
+            return replace(namespace, kind=Kind.NETWORK_RULES)
+        case ["hybridConnections"]:
+            return replace(namespace, kind=Kind.HYBRID_CONNECTIONS)
+        case ["hybridConnections", name]:
+            return replace(namespace, kind=Kind.HYBRID_CONNECTION, hybrid_connection=name)
+        case ["hybridConnections", name, "authorizationRules", *tail]:
             kind, rule = _rule(tail)
-            return Resource(kind, subscription, group, namespace, name, rule)
-        case ["namespaces", namespace, "authorizationRules", *tail]:
+            return replace(namespace, kind=kind, hybrid_connection=name, rule=rule)
+        case ["authorizationRules", *tail]:
             kind, rule = _rule(tail)
-            return Resource(kind, subscription, group, namespace, None, rule)
+            return replace(namespace, kind=kind, rule=rule)
         case _:
             raise _not_served("/".join(rest))
 

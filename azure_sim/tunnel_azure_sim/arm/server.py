@@ -2,12 +2,15 @@
 
 import json
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import structlog
 from aiohttp import web
 
+from ..faults import Faults
 from ..identity.errors import TokenError
 from ..identity.tokens import MANAGEMENT_AUDIENCES, Tokens
 from ..journal import ArmCall, Journal
@@ -15,16 +18,60 @@ from ..web import Handler
 from .errors import ArmError, bad_request
 from .resource import Resource, parse_path
 from .service import Answer, ArmService, Request
+from .throttle import ASSUMED_THROTTLED_CODE, Throttle, operation
 
 MAX_BODY = 64 * 1024
 
 API_VERSIONS = frozenset({"2017-04-01", "2021-11-01", "2024-01-01", "2026-01-01"})
 """Those that releases of azure-mgmt-relay ask for; all are answered alike."""
 
+_FAILURES = {
+    429: "TooManyRequests",
+    500: "InternalServerError",
+    503: "ServerBusy",
+    504: "GatewayTimeout",
+}
+"""The codes beside a status that a fault asks for."""
+
 _log = structlog.get_logger(__name__)
 
 
-def make_handler(service: ArmService, tokens: Tokens, journal: Journal) -> Handler:
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What is decided about a request before the service sees it."""
+
+    tokens: Tokens
+    faults: Faults
+    throttle: Throttle | None
+    """None: requests are not limited."""
+
+    def check(self, request: web.Request, kind: str) -> None:
+        """Let a request in. Raises ArmError."""
+        failure = self.faults.fails_arm(request.method, kind)
+        if failure is not None:
+            code = _FAILURES.get(failure.status, "InternalServerError")
+            sentence = "The request failed because a test wants it so."
+            raise ArmError(failure.status, code, sentence, failure.retry_after)
+        _check_token(request, self.tokens)
+        seconds = None if self.throttle is None else self.throttle.take(operation(request.method))
+        if seconds is not None:
+            raise ArmError(
+                429,
+                ASSUMED_THROTTLED_CODE,
+                f"The subscription's limit of requests is exceeded. Try again after {seconds} seconds.",
+                seconds,
+            )
+
+    def headers(self, request: web.Request) -> dict[str, str]:
+        """Return the headers that every answer has."""
+        if self.throttle is None:
+            return {}
+        kind = operation(request.method)
+        name = f"x-ms-ratelimit-remaining-subscription-{kind}"
+        return {name: str(self.throttle.remaining(kind))}
+
+
+def make_handler(service: ArmService, gate: Gate, journal: Journal) -> Handler:
     """Return the handler for all requests of this plane."""
 
     async def handle(request: web.Request) -> web.Response:
@@ -32,15 +79,15 @@ def make_handler(service: ArmService, tokens: Tokens, journal: Journal) -> Handl
         try:
             resource = parse_path(request.rel_url.raw_path)
             kind = resource.kind
-            _check_token(request, tokens)
+            gate.check(request, kind)
             answer = service.handle(await _read(request, resource), journal.now())
         except ArmError as error:
-            answer = Answer(error.status, error.body())
+            answer = Answer(error.status, error.body(), error.headers)
         _log.info("arm.call", method=request.method, kind=str(kind), status=answer.status)
         journal.record_arm(
             ArmCall(request.method, str(kind), request.path, answer.status, journal.now())
         )
-        return _respond(answer)
+        return _respond(answer, gate.headers(request))
 
     return handle
 
@@ -91,8 +138,8 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def _respond(answer: Answer) -> web.Response:
-    headers = {"x-ms-request-id": str(uuid.uuid4())}
+def _respond(answer: Answer, common: Mapping[str, str]) -> web.Response:
+    headers = {"x-ms-request-id": str(uuid.uuid4()), **common, **answer.headers}
     if answer.status == web.HTTPUnauthorized.status_code:
         headers["WWW-Authenticate"] = "Bearer"
     if answer.body is None:

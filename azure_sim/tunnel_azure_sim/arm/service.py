@@ -5,12 +5,13 @@ Verbs, status codes and bodies are those of azure-mgmt-relay 2.1.0 (`operations/
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from ..relay.model import HybridConnection, Namespace, Rule
 from .errors import ArmError, bad_request, not_found, parent_not_found
+from .namespaces import availability, put_network_rules, render_network_rules
 from .rendering import render_hybrid_connection, render_keys, render_namespace, render_rule
 from .resource import Kind, Resource
 from .rules import existing_rule, put_rule, regenerate
@@ -43,6 +44,7 @@ class Answer:
 
     status: int
     body: dict[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ class ArmService:
         """Answer one request. Raises ArmError."""
         self._check_group(request.resource)
         match request.resource.kind:
-            case Kind.NAMESPACES | Kind.NAMESPACE:
-                return self._namespaces(request)
+            case Kind.NAMESPACES | Kind.NAMESPACE | Kind.NETWORK_RULES | Kind.CHECK_NAME:
+                return self._namespace_level(request)
             case Kind.HYBRID_CONNECTIONS:
                 return self._list_hybrid_connections(request)
             case Kind.HYBRID_CONNECTION:
@@ -86,7 +88,7 @@ class ArmService:
                 "SubscriptionNotFound",
                 f"The subscription '{resource.subscription}' could not be found.",
             )
-        if resource.group.lower() != self.group.lower():
+        if resource.group is not None and resource.group.lower() != self.group.lower():
             raise ArmError(
                 404,
                 "ResourceGroupNotFound",
@@ -102,6 +104,17 @@ class ArmService:
             raise not_found("namespace", name)
         raise parent_not_found("namespace", name)
 
+    def _namespace_level(self, request: Request) -> Answer:
+        match request.resource.kind:
+            case Kind.NETWORK_RULES:
+                return self._network_rules(request)
+            case Kind.CHECK_NAME:
+                _allow(request, "POST")
+                taken = {entry.namespace.name.lower() for entry in self.entries}
+                return Answer(200, availability(request.body, taken))
+            case _:
+                return self._namespaces(request)
+
     def _namespaces(self, request: Request) -> Answer:
         _allow(request, "GET")
         if request.resource.kind is Kind.NAMESPACE:
@@ -112,11 +125,18 @@ class ArmService:
             resource = Resource(
                 Kind.NAMESPACE,
                 request.resource.subscription,
-                request.resource.group,
+                self.group,
                 entry.namespace.name,
             )
             items.append(render_namespace(resource, entry.namespace, entry.endpoint))
         return self._page(request, items)
+
+    def _network_rules(self, request: Request) -> Answer:
+        _allow(request, "GET", "PUT")
+        namespace = self._entry(request.resource).namespace
+        if request.method == "PUT":
+            put_network_rules(namespace, _properties(request.body))
+        return Answer(200, render_network_rules(request.resource, namespace))
 
     def _list_hybrid_connections(self, request: Request) -> Answer:
         _allow(request, "GET")

@@ -4,7 +4,11 @@ Documentation "Control access to IoT Hub using shared access signatures": keys a
 no scheme, `skn` names the policy and is absent from a device's own token.
 """
 
+import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
 
 from tunnel_forwarder.protocol import sas
 from tunnel_forwarder.protocol.errors import ProtocolError
@@ -20,6 +24,11 @@ ASSUMED_ENTRA_PERMISSIONS = frozenset(Permission) - {Permission.DEVICE_CONNECT}
 """Every principal of the tenant is IoT Hub Data Contributor: roles are not simulated."""
 
 
+ASSUMED_BAD_TOKEN_CODE = Code.IotHubUnauthorizedAccess
+"""For every token that is not good. For a wrong signature it was observed (Azure/azure-iot-sdk-c issue
+1815); 401003 is documented for a missing header and for a rule or principal without the permission."""
+
+
 @dataclass(frozen=True, slots=True)
 class HubAuthorizer:
     """Checks credentials for one hub."""
@@ -31,7 +40,7 @@ class HubAuthorizer:
     def check_service(self, header: str | None, permission: Permission, path: str) -> None:
         """Raise HubError unless the Authorization header gives a permission for a path."""
         if not header:
-            raise HubError(Code.IotHubUnauthorized, "The authorization header is missing.")
+            raise HubError(Code.IotHubUnauthorized, "Authorization header missing")
         if header.startswith("SharedAccessSignature"):
             self._check_policy(_parse(header), permission, path)
             return
@@ -41,13 +50,18 @@ class HubAuthorizer:
         try:
             self.tokens.verify(token, HUB_AUDIENCES)
         except TokenError as error:
-            raise HubError(Code.IotHubUnauthorized, str(error)) from None
+            raise HubError(ASSUMED_BAD_TOKEN_CODE, str(error)) from None
         if permission not in ASSUMED_ENTRA_PERMISSIONS:
-            raise HubError(Code.IotHubUnauthorizedAccess, "The token gives no such permission.")
+            raise HubError(Code.IotHubUnauthorized, "The principal has no such permission.")
 
-    def check_device(self, identity: Identity, password: str) -> float:
-        """Return when a device's token expires. Raises HubError when it does not let the device in."""
-        signature = _parse(password)
+    def check_device(
+        self, identity: Identity, password: str | None, certificate: bytes | None
+    ) -> float | None:
+        """Return when a device's token expires; None when it showed a certificate. Raises HubError."""
+        if identity.thumbprints is not None:
+            self._check_certificate(identity.thumbprints, certificate)
+            return None
+        signature = _parse(password or "")
         device, _, module = identity.id.partition("/")
         path = f"devices/{device}/modules/{module}" if module else f"devices/{device}"
         if signature.rule is not None:
@@ -56,16 +70,35 @@ class HubAuthorizer:
             self._check_signature(signature, identity.keys, path)
         return signature.expires_at
 
+    def _check_certificate(self, expected: tuple[str, str], certificate: bytes | None) -> None:
+        """Compare thumbprints; expiry counts too (documentation "401003 IotHubUnauthorized error")."""
+        if certificate is None:
+            raise HubError(Code.IotHubUnauthorized, "The device showed no certificate.")
+        shown = {
+            hashlib.sha1(certificate, usedforsecurity=False).hexdigest().upper(),
+            hashlib.sha256(certificate).hexdigest().upper(),
+        }
+        if shown.isdisjoint(expected):
+            raise HubError(Code.IotHubUnauthorized, "Thumbprint does not match configuration.")
+        try:
+            validity = x509.load_der_x509_certificate(certificate)
+        except ValueError:
+            raise HubError(Code.IotHubUnauthorized, "The certificate can not be read.") from None
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        if not validity.not_valid_before_utc <= now <= validity.not_valid_after_utc:
+            raise HubError(Code.IotHubUnauthorized, "The certificate is not valid now.")
+
     def _check_policy(
         self, signature: sas.SharedAccessSignature, permission: Permission, path: str
     ) -> None:
         policy = self.hub.policies.get(signature.rule or "")
         if policy is None:
-            raise HubError(Code.IotHubUnauthorized, "The token's policy is not known.")
+            raise HubError(ASSUMED_BAD_TOKEN_CODE, "The token's policy is not known.")
         self._check_signature(signature, policy.keys, path)
         if permission not in policy.permissions:
             raise HubError(
-                Code.IotHubUnauthorizedAccess, f"The policy does not permit '{permission}'."
+                Code.IotHubUnauthorized,
+                f"Authorization rule '{policy.name}' does not allow access for '{permission}'.",
             )
 
     def _check_signature(
@@ -75,17 +108,17 @@ class HubAuthorizer:
             signature.is_signed_with(sas.hub_key(key.reveal()))
             for key in (keys.primary, keys.secondary)
         ):
-            raise HubError(Code.IotHubUnauthorized, "The token's signature is wrong.")
+            raise HubError(ASSUMED_BAD_TOKEN_CODE, "The token's signature is wrong.")
         if signature.expires_at <= self.clock():
-            raise HubError(Code.IotHubUnauthorized, "The token has expired.")
+            raise HubError(ASSUMED_BAD_TOKEN_CODE, "The token has expired.")
         if not any(
             sas.covers(signature.audience, host=host, path=path) for host in self.hub.host_names
         ):
-            raise HubError(Code.IotHubUnauthorized, "The token is for another resource.")
+            raise HubError(ASSUMED_BAD_TOKEN_CODE, "The token is for another resource.")
 
 
 def _parse(token: str) -> sas.SharedAccessSignature:
     try:
         return sas.parse(token)
     except ProtocolError as error:
-        raise HubError(Code.IotHubUnauthorized, str(error)) from None
+        raise HubError(ASSUMED_BAD_TOKEN_CODE, str(error)) from None

@@ -1,13 +1,19 @@
 """The MQTT listener of all hubs: a client's user name tells which one it means."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from weakref import WeakSet
+
+from OpenSSL import SSL
 
 from ..config import Timings, hub_fqdn
+from ..delayed import Delayed
+from ..doors import Door, Doors
+from ..faults import Faults, Plane
 from ..journal import Journal
 from .authorization import HubAuthorizer
+from .device_tls import DeviceTls
 from .errors import Code
 from .session import DeviceSession
 
@@ -16,32 +22,51 @@ class Broker:
     """Lets devices in."""
 
     def __init__(
-        self, authorizers: Sequence[HubAuthorizer], *, timings: Timings, journal: Journal
+        self,
+        authorizers: Sequence[HubAuthorizer],
+        *,
+        timings: Timings,
+        journal: Journal,
+        faults: Faults,
     ) -> None:
         self._authorizers = tuple(authorizers)
         self._timings = timings
         self._journal = journal
+        self._faults = faults
         self._sessions: set[DeviceSession] = set()
 
     @asynccontextmanager
     async def serving(
-        self, *, address: str, port: int, context: ssl.SSLContext
+        self, address: str, port: int, context: SSL.Context, doors: Doors
     ) -> AsyncIterator[int]:
         """Listen; yields the port that was bound. At the end all devices are disconnected."""
-        server = await asyncio.get_running_loop().create_server(
-            self._make_session,
-            address,
-            port,
-            ssl=context,
-            ssl_handshake_timeout=self._timings.request_head,
-            ssl_shutdown_timeout=self._timings.close,
-        )
-        try:
-            bound: int = server.sockets[0].getsockname()[1]
-            yield bound
-        finally:
-            server.close()
-            await self._end_all()
+        connections: WeakSet[DeviceTls] = WeakSet()
+
+        def make() -> DeviceTls:
+            made = DeviceTls(
+                context,
+                self.make_session,
+                handshake=self._timings.request_head,
+                close=self._timings.close,
+            )
+            connections.add(made)
+            return made
+
+        async def listen(number: int) -> asyncio.AbstractServer:
+            return await asyncio.get_running_loop().create_server(make, address, number)
+
+        def cut() -> None:
+            for session in tuple(self._sessions):
+                session.abort()
+            for connection in tuple(connections):
+                connection.abort()
+
+        async with doors.serving(Door(Plane.MQTT, listen, cut), port) as bound:
+            try:
+                yield bound
+            finally:
+                await self._end_all()
+                cut()
 
     async def _end_all(self) -> None:
         for session in tuple(self._sessions):
@@ -54,14 +79,16 @@ class Broker:
             for session in tuple(self._sessions):
                 session.abort()
 
-    def _make_session(self) -> DeviceSession:
-        return DeviceSession(
+    def make_session(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection, whichever way it came."""
+        session = DeviceSession(
             self._find,
             timings=self._timings,
             journal=self._journal,
             made=self._sessions.add,
             gone=self._forget,
         )
+        return Delayed(session, self._faults, Plane.MQTT)
 
     def _forget(self, session: DeviceSession) -> None:
         self._sessions.discard(session)

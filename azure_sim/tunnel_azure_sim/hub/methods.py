@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from ..faults import Faults
 from ..journal import Journal, MethodCall, without_tokens
 from .errors import Code, HubError
 from .model import ASSUMED_MAX_ACTIVE_METHODS, Hub, Identity, MethodAnswer
@@ -63,6 +64,7 @@ class Methods:
     hub: Hub
     journal: Journal
     second: float
+    faults: Faults = field(default_factory=Faults)
 
     async def invoke(self, identity_id: str, request: MethodRequest) -> MethodAnswer:
         """Return the device's answer. Raises HubError when there is none."""
@@ -87,11 +89,12 @@ class Methods:
         return answer
 
     async def _invoke(self, identity_id: str, request: MethodRequest) -> MethodAnswer:
+        self.hub.meter.charge_method(len(request.payload))
         identity = self.hub.enabled(identity_id)
         await self._wait_online(identity, request.connect_seconds)
         if len(identity.calls) >= ASSUMED_MAX_ACTIVE_METHODS:
             raise HubError(
-                Code.DeviceMaximumActiveMethodInvocations, "The device has too many open calls."
+                Code.DeviceMaximumInflightMethodExceeded, "The device has too many open calls."
             )
         session = identity.session
         if session is None:
@@ -102,13 +105,17 @@ class Methods:
         try:
             session.send_method(request_id, request.name, request.payload)
             async with asyncio.timeout(request.response_seconds * self.second):
-                return await answered
+                answer = await answered
         except TimeoutError:
             raise HubError(
                 Code.GatewayTimeout, "Timed out waiting for the response from device."
             ) from None
         finally:
             identity.calls.pop(request_id, None)
+        if self.faults.loses_answer(identity_id, request.name):
+            raise HubError(Code.GatewayTimeout, "Timed out waiting for the response from device.")
+        self.hub.meter.count(answer.size)
+        return answer
 
     async def _wait_online(self, identity: Identity, seconds: int) -> None:
         if identity.ready.is_set():
@@ -130,7 +137,7 @@ def take_answer(identity: Identity, request_id: str, status: int, payload: bytes
         value = ASSUMED_PAYLOAD_OF_BAD_ANSWER if too_large else json.loads(payload)
     except (ValueError, RecursionError):
         value = ASSUMED_PAYLOAD_OF_BAD_ANSWER
-    call.set_result(MethodAnswer(status, value))
+    call.set_result(MethodAnswer(status, value, len(payload)))
 
 
 def _not_online(seconds: int) -> HubError:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..state import KeyPair
 from .errors import Code, HubError
+from .limits import Meter
 
 ASSUMED_MAX_ACTIVE_METHODS = 50
 """Calls that one device may have open; beyond it IoT Hub answers 403800, its limit is not documented."""
@@ -53,6 +54,8 @@ class MethodAnswer:
 
     status: int
     payload: Any
+    size: int = 0
+    """Bytes of the payload as they came."""
 
 
 class Session(Protocol):
@@ -73,6 +76,9 @@ class Identity:
     keys: KeyPair = field(repr=False)
     created_at: datetime
     enabled: bool = True
+    thumbprints: tuple[str, str] | None = None
+    """Of the two certificates that let it in, in place of its keys: SHA-1 or SHA-256, in capitals."""
+
     etag: str = field(default_factory=lambda: secrets.token_hex(6))
     generation_id: str = field(default_factory=lambda: str(secrets.randbelow(10**18)))
     session: Session | None = None
@@ -122,14 +128,26 @@ class Hub:
     name: str
     host_names: tuple[str, ...]
     policies: dict[str, Policy]
+    meter: Meter = field(repr=False)
     identities: dict[str, Identity] = field(default_factory=dict)
 
     def existing(self, identity: str) -> Identity:
-        """Return a device or module. Raises HubError (404001) when it is not registered."""
+        """Return a device or module. Raises HubError (404001, 404010) when it is not registered."""
         found = self.identities.get(identity)
         if found is None:
-            raise HubError(Code.DeviceNotFound, f"The device '{identity}' is not registered.")
+            device, _, module = identity.partition("/")
+            if module and device in self.identities:
+                raise HubError(Code.ModuleNotFound, f"The module '{identity}' is not registered.")
+            raise HubError(Code.DeviceNotFound, f"The device '{device}' is not registered.")
         return found
+
+    def devices(self) -> list[Identity]:
+        """Return the devices, without their modules, in the order in which they were registered."""
+        return [one for key, one in self.identities.items() if "/" not in key]
+
+    def modules(self, device: str) -> list[Identity]:
+        """Return a device's modules."""
+        return [one for key, one in self.identities.items() if key.startswith(f"{device}/")]
 
     def enabled(self, identity: str) -> Identity:
         """Return a device or module; a disabled one counts as not registered (documented)."""

@@ -1,5 +1,6 @@
 """Devices, modules and twins as JSON, as azure-iot-hub reads them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,14 +20,7 @@ def render_identity(identity: Identity) -> dict[str, Any]:
         "connectionStateUpdatedTime": _time(identity.state_changed_at),
         "lastActivityTime": _time(identity.last_activity_at),
         "cloudToDeviceMessageCount": 0,
-        "authentication": {
-            "type": "sas",
-            "symmetricKey": {
-                "primaryKey": identity.keys.primary.reveal(),
-                "secondaryKey": identity.keys.secondary.reveal(),
-            },
-            "x509Thumbprint": {"primaryThumbprint": None, "secondaryThumbprint": None},
-        },
+        "authentication": _authentication(identity),
     }
     if module:
         return body | {"moduleId": module}
@@ -49,11 +43,40 @@ def render_twin(identity: Identity) -> dict[str, Any]:
         "status": _status(identity),
         "connectionState": _state(identity),
         "lastActivityTime": _time(identity.last_activity_at),
-        "authenticationType": "sas",
+        "authenticationType": _type(identity),
         "properties": {"desired": properties, "reported": properties},
         "tags": {},
     }
     return body | {"moduleId": module} if module else body
+
+
+def render_statistics(devices: Sequence[Identity], kind: str) -> dict[str, Any]:
+    """Return the numbers of devices: of the registry (`devices`) or of connections (`service`)."""
+    if kind == "service":
+        return {"connectedDeviceCount": sum(one.connected for one in devices)}
+    enabled = sum(one.enabled for one in devices)
+    return {
+        "totalDeviceCount": len(devices),
+        "enabledDeviceCount": enabled,
+        "disabledDeviceCount": len(devices) - enabled,
+    }
+
+
+def _authentication(identity: Identity) -> dict[str, Any]:
+    has_keys = identity.thumbprints is None
+    first, second = identity.thumbprints or (None, None)
+    return {
+        "type": _type(identity),
+        "symmetricKey": {
+            "primaryKey": identity.keys.primary.reveal() if has_keys else None,
+            "secondaryKey": identity.keys.secondary.reveal() if has_keys else None,
+        },
+        "x509Thumbprint": {"primaryThumbprint": first, "secondaryThumbprint": second},
+    }
+
+
+def _type(identity: Identity) -> str:
+    return "sas" if identity.thumbprints is None else "selfSigned"
 
 
 def _state(identity: Identity) -> str:

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from ..web import Handler
+from . import websocket as websockets
 from .errors import Code, HubError
 from .methods import MAX_PAYLOAD
 from .service import Answer, HubService, Request
@@ -18,10 +19,12 @@ MAX_BODY = MAX_PAYLOAD + 16 * 1024
 _log = structlog.get_logger(__name__)
 
 
-def make_handler(service: HubService) -> Handler:
-    """Return the handler for all requests of this plane."""
+def make_handler(service: HubService, websocket: Handler) -> Handler:
+    """Return the handler for all requests of this plane: WebSockets of devices, else the REST API."""
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.path == websockets.PATH:
+            return await websocket(request)
         try:
             return _respond(await service.handle(await _read(request)))
         except HubError as error:
@@ -54,9 +57,8 @@ async def _read(request: web.Request) -> Request:
     return Request(
         method=request.method,
         raw_path=request.rel_url.raw_path,
-        api_version=request.query.get("api-version"),
-        authorization=request.headers.get("Authorization"),
-        if_match=request.headers.get("If-Match"),
+        query=request.query,
+        headers=request.headers,
         body=body,
     )
 
@@ -64,4 +66,4 @@ async def _read(request: web.Request) -> Request:
 def _respond(answer: Answer) -> web.Response:
     if answer.body is None:
         return web.Response(status=answer.status)
-    return web.json_response(answer.body, status=answer.status)
+    return web.json_response(answer.body, status=answer.status, headers=answer.headers)

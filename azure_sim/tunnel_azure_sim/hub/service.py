@@ -1,28 +1,24 @@
 """The REST API of one hub: direct methods, identities, twins (REST reference, 2021-04-12). No HTTP here."""
 
-import re
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from tunnel_forwarder.protocol import sas
-from tunnel_forwarder.protocol.errors import ProtocolError
-from tunnel_forwarder.protocol.secret import Secret
-
-from ..state import KeyPair
 from .authorization import HubAuthorizer
 from .errors import Code, HubError
 from .methods import MethodRequest, Methods
-from .model import Hub, Identity, Permission
-from .rendering import render_identity, render_twin
+from .model import Hub, Permission
+from .registry import MAX_LISTED, Registry, identity_name, number
+from .rendering import render_identity, render_statistics, render_twin
 
 API_VERSIONS = frozenset({"2018-06-30", "2020-05-31-preview", "2020-09-30", "2021-04-12"})
 
-_ID = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@$']{1,128}")
-"""Documentation "Understand the identity registry": device identity properties."""
+_QUERY = "select * from devices"
+"""The one query that is answered, in any case and spacing."""
+
+_READ, _WRITE = Permission.REGISTRY_READ, Permission.REGISTRY_WRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +27,10 @@ class Request:
 
     method: str
     raw_path: str
-    api_version: str | None
-    authorization: str | None = field(repr=False)
-    if_match: str | None
+    query: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    """Looked up in any case."""
+
     body: Callable[[], Mapping[str, Any]] = field(repr=False)
     """Reads the body; called once the caller is known. Raises HubError."""
 
@@ -43,7 +40,8 @@ class Answer:
     """A status and a JSON body, or none."""
 
     status: int
-    body: dict[str, Any] | None = None
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,114 +56,81 @@ class HubService:
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Raises HubError."""
         segments = [unquote(part) for part in request.raw_path.strip("/").split("/")]
-        match segments:
-            case ["twins", device, *module, "methods"] if request.method == "POST":
-                identity = _identity(device, module)
+        match request.method, segments:
+            case "POST", ["twins", device, *module, "methods"]:
+                identity = identity_name(device, module)
                 self._check(request, Permission.SERVICE_CONNECT)
                 return await self._invoke(identity, request)
-            case ["twins", device, *module] if request.method == "GET":
-                identity = _identity(device, module)
+            case "GET", ["twins", device, *module]:
+                identity = identity_name(device, module)
                 self._check(request, Permission.SERVICE_CONNECT)
+                self.hub.meter.check_tier()
                 return Answer(200, render_twin(self.hub.existing(identity)))
-            case ["devices", device, *module]:
-                return self._registry(_identity(device, module), request)
+            case _, ["devices", *rest]:
+                return self._registry(rest, request)
+            case "GET", ["statistics", "devices" | "service" as kind]:
+                self._check(request, _READ if kind == "devices" else Permission.SERVICE_CONNECT)
+                return Answer(200, render_statistics(self.hub.devices(), kind))
             case _:
-                raise HubError(Code.NotFound, "Nothing is served here.")
+                raise HubError(Code.GenericNotFound, "Nothing is served here.")
 
     def _check(self, request: Request, permission: Permission) -> None:
         path = unquote(request.raw_path).strip("/")
-        self.authorizer.check_service(request.authorization, permission, path)
-        if request.api_version not in API_VERSIONS:
+        self.authorizer.check_service(request.headers.get("Authorization"), permission, path)
+        if request.query.get("api-version") not in API_VERSIONS:
             raise HubError(Code.InvalidProtocolVersion, "The api-version is missing or unknown.")
 
     async def _invoke(self, identity: str, request: Request) -> Answer:
         answer = await self.methods.invoke(identity, MethodRequest.from_body(request.body()))
         return Answer(200, {"status": answer.status, "payload": answer.payload})
 
-    def _registry(self, identity: str, request: Request) -> Answer:
-        match request.method:
-            case "GET":
-                self._check(request, Permission.REGISTRY_READ)
-                return Answer(200, render_identity(self.hub.existing(identity)))
-            case "PUT":
-                self._check(request, Permission.REGISTRY_WRITE)
-                return self._put(identity, request)
-            case "DELETE":
-                self._check(request, Permission.REGISTRY_WRITE)
-                _check_match(self.hub.existing(identity), request.if_match)
-                self.hub.remove(identity)
+    def _registry(self, rest: list[str], request: Request) -> Answer:
+        registry, if_match = Registry(self.hub, self.now), request.headers.get("If-Match")
+        match request.method, rest:
+            case "GET", []:
+                self._check(request, _READ)
+                self.hub.meter.check_quota()
+                devices = registry.listed(request.query.get("top"))
+                return Answer(200, [render_identity(one) for one in devices])
+            case "POST", ["query"]:
+                self._check(request, _READ)
+                return self._query(request)
+            case "GET", [device, "modules"]:
+                self._check(request, _READ)
+                self.hub.existing(identity_name(device, []))
+                return Answer(200, [render_identity(one) for one in self.hub.modules(device)])
+            case "GET", [device, *module]:
+                name = identity_name(device, module)
+                self._check(request, _READ)
+                return Answer(200, render_identity(self.hub.existing(name)))
+            case "PUT", [device, *module]:
+                name = identity_name(device, module)
+                self._check(request, _WRITE)
+                if module:
+                    self.hub.meter.check_tier()
+                return Answer(200, render_identity(registry.put(name, request.body(), if_match)))
+            case "DELETE", [device, *module]:
+                name = identity_name(device, module)
+                self._check(request, _WRITE)
+                registry.remove(name, if_match)
                 return Answer(204)
             case _:
-                raise HubError(Code.NotFound, "Nothing is served here.")
+                raise HubError(Code.GenericNotFound, "Nothing is served here.")
 
-    def _put(self, name: str, request: Request) -> Answer:
-        body = request.body()
-        if "/" in name:
-            self.hub.existing(name.partition("/")[0])
-        known = self.hub.identities.get(name)
-        if known is None:
-            known = Identity(name, KeyPair.generate(), self.now())
-            _change(known, body)
-            self.hub.identities[name] = known
-            return Answer(200, render_identity(known))
-        if request.if_match is None:
-            raise HubError(Code.DeviceAlreadyExists, f"The device '{name}' is registered already.")
-        _check_match(known, request.if_match)
-        _change(known, body)
-        known.etag = secrets.token_hex(6)
-        if not known.enabled:
-            self._end_sessions(name)
-        return Answer(200, render_identity(known))
-
-    def _end_sessions(self, name: str) -> None:
-        """End the connections of a device that was disabled, and of its modules."""
-        for key, identity in self.hub.identities.items():
-            if key == name or key.startswith(f"{name}/"):
-                identity.end_session(Code.DeviceNotFound)
-
-
-def _identity(device: str, module: list[str]) -> str:
-    match module:
-        case []:
-            names = [device]
-        case ["modules", name]:
-            names = [device, name]
-        case _:
-            raise HubError(Code.NotFound, "Nothing is served here.")
-    if not all(_ID.fullmatch(name) for name in names):
-        raise HubError(Code.ArgumentInvalid, "An id has characters that are not allowed.")
-    return "/".join(names)
-
-
-def _check_match(identity: Identity, if_match: str | None) -> None:
-    if if_match is not None and if_match.strip('"') not in ("*", identity.etag):
-        raise HubError(Code.PreconditionFailed, "The device was changed by somebody else.")
-
-
-def _change(identity: Identity, body: Mapping[str, Any]) -> None:
-    """Take the status and the keys over from a PUT's body. Raises HubError and changes nothing."""
-    match body.get("status"):
-        case None | "enabled":
-            enabled = True
-        case "disabled":
-            enabled = False
-        case _:
-            raise HubError(Code.ArgumentInvalid, "'status' is enabled or disabled.")
-    keys = _keys(body.get("authentication"), identity.keys)
-    identity.enabled, identity.keys = enabled, keys
-
-
-def _keys(authentication: object, current: KeyPair) -> KeyPair:
-    match authentication:
-        case {"symmetricKey": {"primaryKey": str(primary), "secondaryKey": str(secondary)}} if (
-            primary and secondary
-        ):
-            try:
-                sas.hub_key(primary), sas.hub_key(secondary)
-            except ProtocolError as error:
-                raise HubError(Code.ArgumentInvalid, str(error)) from None
-            return KeyPair(Secret(primary), Secret(secondary))
-        case {"type": "selfSigned" | "certificateAuthority"}:
-            raise HubError(Code.ArgumentInvalid, "Only symmetric keys are simulated.")
-        case _:
-            return current
+    def _query(self, request: Request) -> Answer:
+        """Answer the query for all devices, page by page (REST reference, "Get twins")."""
+        text = request.body().get("query")
+        if not isinstance(text, str) or " ".join(text.lower().split()) != _QUERY:
+            raise HubError(Code.ArgumentInvalid, f"Only '{_QUERY}' is simulated.")
+        self.hub.meter.check_tier()
+        self.hub.meter.check_quota()
+        size = number(request.headers.get("x-ms-max-item-count"), MAX_LISTED, "x-ms-max-item-count")
+        devices = self.hub.devices()
+        highest = max(1, len(devices))
+        continuation = request.headers.get("x-ms-continuation")
+        start = 0 if continuation is None else number(continuation, highest, "x-ms-continuation")
+        headers = {"x-ms-item-type": "Twin"}
+        if start + size < len(devices):
+            headers["x-ms-continuation"] = str(start + size)
+        page = devices[start : start + size]
+        return Answer(200, [render_twin(one) for one in page], headers)

@@ -10,6 +10,7 @@ from ..config import Timings
 from ..journal import Journal
 from . import mqtt_codec as mqtt
 from .authorization import HubAuthorizer
+from .device_tls import PEER_CERTIFICATE
 from .errors import Code, HubError
 from .methods import take_answer
 from .model import Identity
@@ -179,21 +180,28 @@ class DeviceSession(asyncio.Protocol):
             return
         try:
             identity = authorizer.hub.enabled(login.identity)
-            expires_at = authorizer.check_device(identity, packet.password or "")
+            certificate = self._open.get_extra_info(PEER_CERTIFICATE)
+            expires_at = authorizer.check_device(identity, packet.password, certificate)
         except HubError as error:
             self._refuse(ASSUMED_UNAUTHORIZED_CODE, error.sentence)
             return
         self._accept(authorizer, identity, packet.keep_alive, expires_at)
 
     def _accept(
-        self, authorizer: HubAuthorizer, identity: Identity, keep_alive: int, expires_at: float
+        self,
+        authorizer: HubAuthorizer,
+        identity: Identity,
+        keep_alive: int,
+        expires_at: float | None,
     ) -> None:
         self._authorizer, self._identity = authorizer, identity
         identity.attach(self, self._journal.now())
         self._open.write(mqtt.connack(_ACCEPTED))
-        loop = asyncio.get_running_loop()
-        remaining = max(0.0, expires_at - self._journal.now().timestamp())
-        self._expiry = loop.call_later(remaining, self._close, "the token has expired")
+        if expires_at is not None:
+            remaining = max(0.0, expires_at - self._journal.now().timestamp())
+            self._expiry = asyncio.get_running_loop().call_later(
+                remaining, self._close, "the token has expired"
+            )
         self._keep_alive = keep_alive
         self._watch_silence()
         _log.info("hub.device_connected", device=identity.id)
@@ -226,6 +234,7 @@ class DeviceSession(asyncio.Protocol):
             take_answer(identity, answer.request_id, answer.status, packet.payload)
         elif is_telemetry(packet.topic, identity.id):
             identity.telemetry_messages += 1
+            self._count(len(packet.payload))
         elif is_service_topic(packet.topic):
             _log.info("hub.topic_not_simulated", device=identity.id)
         else:
@@ -234,6 +243,10 @@ class DeviceSession(asyncio.Protocol):
         if packet.qos:
             self._open.write(mqtt.puback(packet.packet_id))
         self._journal.changed()
+
+    def _count(self, size: int) -> None:
+        if self._authorizer is not None:
+            self._authorizer.hub.meter.count(size, least=1)
 
     def _subscribe(self, identity: Identity, packet: mqtt.Subscribe) -> None:
         granted = tuple(

@@ -6,8 +6,10 @@ from tunnel_forwarder.protocol.secret import Secret
 
 from ..config import HubConfig, SimConfig, hub_fqdn
 from ..endpoints import DeviceEndpoint, HubEndpoint
+from ..errors import ConfigError
 from ..state import KeyStore
 from ..web import authority
+from .limits import TIERS, Meter
 from .model import BUILT_IN_POLICIES, Hub, Identity, Policy
 
 
@@ -21,7 +23,20 @@ def make_hub(config: SimConfig, hub: HubConfig, store: KeyStore, now: datetime) 
         device: Identity(device, store.get_or_create(f"hub/{hub.name}/devices/{device}"), now)
         for device in hub.devices
     }
-    return Hub(hub.name, config.hub_names(hub.name), policies, identities)
+    if hub.tier not in TIERS or hub.units < 1:
+        raise ConfigError(f"A hub's tier is one of {', '.join(TIERS)}, with one unit or more.")
+    meter = Meter(hub, config.clock)
+    return Hub(hub.name, config.hub_names(hub.name), policies, meter, identities)
+
+
+def reset_hub(config: SimConfig, hub: Hub, store: KeyStore, now: datetime) -> None:
+    """Bring a hub back to its configuration's devices; all connections end."""
+    entry = next(one for one in config.hubs if one.name == hub.name)
+    fresh = make_hub(config, entry, store, now)
+    for device in hub.devices():
+        hub.remove(device.id)
+    hub.identities.update(fresh.identities)
+    hub.meter = fresh.meter
 
 
 def hub_endpoint(config: SimConfig, hub: Hub, devices: tuple[str, ...], port: int) -> HubEndpoint:

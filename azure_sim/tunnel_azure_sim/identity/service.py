@@ -1,26 +1,42 @@
-"""POST /{tenant}/oauth2/v2.0/token for the client-credentials grant with an assertion.
+"""The identity plane: the token endpoint, the tenant's public documents, a managed identity. No HTTP here.
 
-Documentation "Microsoft identity platform and the OAuth 2.0 client credentials flow", third case:
-access token request with a federated credential.
+Documentation "Microsoft identity platform and the OAuth 2.0 client credentials flow".
 """
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from ..config import Clock
-from .assertion import AssertionChecker
+from .client import ClientChecker, required
+from .discovery import discover
 from .errors import TokenRequestError
+from .managed import PATH as MANAGED_PATH
+from .managed import ManagedIdentity, ManagedIdentityError
 from .tokens import ALL_AUDIENCES, Tokens
 
-_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_TOKEN_PATH = "oauth2/v2.0/token"  # noqa: S105 - a path
 _SUFFIX = "/.default"
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; `base` is how the client dialled us, such as `https://127.0.0.1:8440`."""
+
+    method: str
+    path: str
+    base: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    """Looked up in any case."""
+
+    form: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +49,53 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class IdentityService:
-    """The token endpoint of one tenant with one application."""
+    """One tenant with one application."""
 
-    tenant_id: str
-    client_id: str
     tokens: Tokens
-    assertions: AssertionChecker
+    clients: ClientChecker
+    managed: ManagedIdentity
     token_seconds: float
     clock: Clock
 
-    def handle(self, method: str, path: str, form: Mapping[str, str]) -> Answer:
+    def handle(self, request: Request) -> Answer:
         """Answer one request."""
         try:
-            return self._handle(method, path, form)
+            if request.path == MANAGED_PATH and request.method == "GET":
+                header = request.headers.get("X-IDENTITY-HEADER")
+                return Answer(200, self.managed.token(request.query, header))
+            return self._tenant(request)
+        except ManagedIdentityError as refusal:
+            _log.info("identity.refused", reason=refusal.sentence)
+            body = {"statusCode": refusal.status, "message": refusal.sentence}
+            return Answer(refusal.status, body)
         except TokenRequestError as refusal:
             _log.info("identity.refused", error=refusal.error, code=refusal.code)
             return self._refusal(refusal)
 
-    def _handle(self, method: str, path: str, form: Mapping[str, str]) -> Answer:
-        tenant, _, rest = path.strip("/").partition("/")
-        if rest != "oauth2/v2.0/token" or method != "POST":
+    def _tenant(self, request: Request) -> Answer:
+        tenant, _, rest = request.path.strip("/").partition("/")
+        is_ours = tenant == self.tokens.tenant_id
+        if request.method == "GET" and is_ours:
+            document = discover(rest, base=request.base, tokens=self.tokens)
+            if document is not None:
+                return Answer(200, document)
+        if rest != _TOKEN_PATH or request.method != "POST":
             raise TokenRequestError("invalid_request", 90023, "There is nothing here.", status=404)
-        if tenant != self.tenant_id:
+        if not is_ours:
             raise TokenRequestError("invalid_request", 90002, f"Tenant '{tenant}' not found.")
-        if form.get("grant_type") != "client_credentials":
+        return self._token(request)
+
+    def _token(self, request: Request) -> Answer:
+        if required(request.form, "grant_type") != "client_credentials":
             raise TokenRequestError(
                 "unsupported_grant_type", 70003, "Only client_credentials is served."
             )
-        if form.get("client_id") != self.client_id:
-            raise TokenRequestError("unauthorized_client", 700016, "The application is not known.")
-        if form.get("client_assertion_type") != _ASSERTION_TYPE:
-            raise TokenRequestError(
-                "invalid_client", 7000218, "client_assertion must be a JWT.", status=401
-            )
-        audience = _audience(form.get("scope", ""))
-        subject = self.assertions.check(form.get("client_assertion", ""))
-        token = self.tokens.issue(audience, subject=self.client_id, seconds=self.token_seconds)
-        _log.info("identity.token_issued", audience=audience, workload=subject)
+        subject = self.clients.check(request.form, request.headers.get("Authorization"))
+        audience = _audience(required(request.form, "scope"))
+        token = self.tokens.issue(
+            audience, subject=self.clients.client_id, seconds=self.token_seconds
+        )
+        _log.info("identity.token_issued", audience=audience, subject=subject)
         seconds = int(self.token_seconds)
         body = {
             "token_type": "Bearer",
@@ -80,14 +106,20 @@ class IdentityService:
         return Answer(200, body)
 
     def _refusal(self, refusal: TokenRequestError) -> Answer:
+        """Return a refusal in Entra's form (same documentation, error response example)."""
         moment = datetime.fromtimestamp(self.clock(), UTC)
+        trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
+        stamp = f"{moment:%Y-%m-%d %H:%M:%S}Z"
         body = {
             "error": refusal.error,
-            "error_description": f"AADSTS{refusal.code}: {refusal.sentence}",
+            "error_description": (
+                f"AADSTS{refusal.code}: {refusal.sentence} Trace ID: {trace} "
+                f"Correlation ID: {correlation} Timestamp: {stamp}"
+            ),
             "error_codes": [refusal.code],
-            "timestamp": f"{moment:%Y-%m-%d %H:%M:%S}Z",
-            "trace_id": str(uuid.uuid4()),
-            "correlation_id": str(uuid.uuid4()),
+            "timestamp": stamp,
+            "trace_id": trace,
+            "correlation_id": correlation,
         }
         return Answer(refusal.status, body)
 
@@ -95,6 +127,10 @@ class IdentityService:
 def _audience(scope: str) -> str:
     """Return the audience that a scope asks for; Azure's own samples write one or two slashes."""
     audience = scope.removesuffix(_SUFFIX)
-    if not scope.endswith(_SUFFIX) or audience.rstrip("/") not in ALL_AUDIENCES:
+    if not scope.endswith(_SUFFIX):
+        raise TokenRequestError(
+            "invalid_scope", 1002012, "The scope of client credentials ends with '/.default'."
+        )
+    if audience.rstrip("/") not in ALL_AUDIENCES:
         raise TokenRequestError("invalid_scope", 500011, "The resource in 'scope' is not known.")
     return audience

@@ -1,5 +1,8 @@
 """Access tokens: JWTs signed by a key of the state directory, checked by the planes that get them."""
 
+import base64
+import hashlib
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,16 +33,17 @@ class Tokens:
 
     def __init__(self, key: rsa.RSAPrivateKey, *, tenant_id: str, clock: Clock) -> None:
         self._key = key
-        self._tenant_id = tenant_id
+        self.tenant_id = tenant_id
         self._clock = clock
+        self._key_id = self._thumbprint()
 
     def issue(self, audience: str, *, subject: str, seconds: float) -> str:
         """Return a token for one audience, good for so many seconds from now."""
         now = int(self._clock())
         claims = {
             "aud": audience,
-            "iss": f"https://sts.windows.net/{self._tenant_id}/",
-            "tid": self._tenant_id,
+            "iss": issuer(self.tenant_id),
+            "tid": self.tenant_id,
             "appid": subject,
             "sub": subject,
             "iat": now,
@@ -47,7 +51,12 @@ class Tokens:
             "exp": now + int(seconds),
             "ver": "1.0",
         }
-        return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
+        headers = {"kid": self._key_id}
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers=headers)
+
+    def public_jwk(self) -> dict[str, str]:
+        """Return the public half of the signing key as a JSON Web Key (RFC 7517)."""
+        return {**self._jwk(), "kid": self._key_id, "use": "sig", "alg": _ALGORITHM}
 
     def verify(self, token: str, audiences: Collection[str]) -> Mapping[str, Any]:
         """Return the claims of a token that is good for one of the audiences. Raises TokenError."""
@@ -68,6 +77,26 @@ class Tokens:
         if str(claims.get("aud")).rstrip("/") not in audiences:
             raise TokenError("The access token is for another audience.")
         return claims
+
+    def _jwk(self) -> dict[str, str]:
+        numbers = self._key.public_key().public_numbers()
+        return {"e": _base64(numbers.e), "kty": "RSA", "n": _base64(numbers.n)}
+
+    def _thumbprint(self) -> str:
+        """Return the key's id: the hash of its members in order, without blanks (RFC 7638)."""
+        members = json.dumps(self._jwk(), separators=(",", ":"), sort_keys=True)
+        digest = hashlib.sha256(members.encode()).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def issuer(tenant_id: str) -> str:
+    """Return who a tenant's tokens of version 1.0 are from (documentation "Access token claims")."""
+    return f"https://sts.windows.net/{tenant_id}/"
+
+
+def _base64(number: int) -> str:
+    raw = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def load_or_create_key(directory: Path) -> rsa.RSAPrivateKey:

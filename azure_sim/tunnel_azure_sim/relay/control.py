@@ -1,4 +1,4 @@
-"""A listener's control channel: it is told of senders, and renews its token."""
+"""A listener's control channel: it is told of senders, answers small HTTP requests, renews its token."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from tunnel_forwarder.protocol.errors import ProtocolError
 from ..config import Clock
 from .connections import Connections
 from .errors import Refused
+from .exchange import Exchange, ResponseReader, TooLargeError
 from .socket import ServiceSocket
 
 ASSUMED_MALFORMED_CODE = 1007
@@ -42,10 +43,13 @@ class ControlChannel(ServiceSocket):
         super().__init__(connections, close_deadline=close_deadline)
         self._clock = clock
         self._host = host
-        self._message = bytearray()
+        self._reader = ResponseReader(self._answered, max_message=MAX_MESSAGE)
         self._expiry: asyncio.TimerHandle | None = None
         self.renew: Callable[[str], float] | None = None
         """Checks a new token and returns its expiry, or raises Refused."""
+
+        self.answered: Callable[[str], Exchange | None] | None = None
+        """Finds the relayed HTTP request of this id that this listener may answer."""
 
         self.ended: Callable[[], None] | None = None
 
@@ -61,14 +65,18 @@ class ControlChannel(ServiceSocket):
         delay = max(0.0, moment - self._clock())
         self._expiry = asyncio.get_running_loop().call_later(delay, self._on_expiry)
 
-    def offer(self, message: str) -> bool:
-        """Send an accept message; False, and the channel ends, when the listener reads nothing."""
+    def offer(self, message: str, body: bytes | None = None) -> bool:
+        """Send a message, and a request's body if there is one; False, and the channel ends, when the listener reads nothing."""
+        if self.frozen:
+            return True  # As far as the service knows, the listener is there.
         if self.close_sent or self.lost:
             return False
         if self.transport.underlying_transport.get_write_buffer_size() > _MAX_UNSENT:
             self.shut(_OVERLOADED, "The listener does not read its control channel.")
             return False
         self.transport.send(WSMsgType.TEXT, message.encode())
+        if body is not None:
+            self.transport.send(WSMsgType.BINARY, body)
         return True
 
     def shut(self, code: int, reason: str) -> None:
@@ -94,13 +102,18 @@ class ControlChannel(ServiceSocket):
         self._leave()
 
     def _collect(self, frame: WSFrame) -> None:
-        if len(self._message) + frame.payload_size > MAX_MESSAGE:
-            raise WSProtocolError(_TOO_BIG, "The message is too large.")
-        self._message += frame.get_payload_as_memoryview()
-        if frame.fin:
-            message = bytes(self._message)
-            self._message.clear()
+        try:
+            message = self._reader.take(frame)
+        except TooLargeError as error:
+            raise WSProtocolError(_TOO_BIG, str(error)) from None
+        except ProtocolError as error:
+            self.shut(ASSUMED_MALFORMED_CODE, str(error))
+            return
+        if message is not None:
             self._on_message(message)
+
+    def _answered(self, request_id: str) -> Exchange | None:
+        return None if self.answered is None else self.answered(request_id)
 
     def _on_message(self, text: bytes) -> None:
         try:

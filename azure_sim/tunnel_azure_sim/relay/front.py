@@ -1,6 +1,6 @@
 """One TCP connection from its first byte until it is decided what becomes of it.
 
-picows answers an upgrade as soon as it has read it, but a sender's upgrade hangs until a listener has
+A plain HTTP request goes to aiohttp's protocol, with the whole connection. As for WebSockets: picows answers an upgrade as soon as it has read it, but a sender's upgrade hangs until a listener has
 accepted. So this protocol reads the request's head, holds the connection, and puts picows' protocol in its
 own place when the answer is 101.
 """
@@ -21,7 +21,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from .connections import Connections
 from .errors import Refused
-from .head import MAX_HEAD, Head, parse_head
+from .head import MAX_HEAD, MAX_HTTP_HEAD, Head, is_relayed_http, parse_head
 
 ASSUMED_MAX_FRAME = 16 * 1024 * 1024
 """Frames are passed on whole, so their size is bounded; Azure states no limit. Beyond: 1009."""
@@ -31,8 +31,10 @@ ASSUMED_TOO_MANY_CONNECTIONS_STATUS = 503
 
 # Bytes that a sender may send before it is answered; a client that keeps to RFC 6455 sends none.
 _MAX_EARLY = 64 * 1024
-_READ_BUFFER = 4 * 1024
+# It grows with the frames that come; picows allows no smaller one.
+_READ_BUFFER = 2 * 1024
 _WRITE_HIGH, _WRITE_LOW = 256 * 1024, 64 * 1024
+_UPGRADE = b"GET /$hc/"
 _END_OF_HEAD = b"\r\n\r\n"
 
 # picows logs each connection, and each malformed frame as an error; ours are the peers' own faults.
@@ -43,9 +45,15 @@ class Front(asyncio.Protocol):
     """Reads one request and hands itself to `decide`, which calls `refuse` or `upgrade`, now or later."""
 
     def __init__(
-        self, decide: Callable[["Front", Head], None], connections: Connections, *, deadline: float
+        self,
+        decide: Callable[["Front", Head], None],
+        connections: Connections,
+        *,
+        make_http: Callable[[], asyncio.Protocol],
+        deadline: float,
     ) -> None:
         self._decide = decide
+        self._make_http = make_http
         self._connections = connections
         self._deadline = deadline
         self._buffer = bytearray()
@@ -53,6 +61,7 @@ class Front(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._head: Head | None = None
+        self.lost = False
         self.on_lost: Callable[[], None] | None = None
         """Called once when the client goes away before it is answered."""
 
@@ -86,7 +95,8 @@ class Front(asyncio.Protocol):
                 self.transport.pause_reading()
             return
         end = self._buffer.find(_END_OF_HEAD)
-        if end > MAX_HEAD or (end < 0 and len(self._buffer) > MAX_HEAD):
+        limit = MAX_HEAD if self._buffer.startswith(_UPGRADE) else MAX_HTTP_HEAD
+        if end > limit or (end < 0 and len(self._buffer) > limit):
             self.refuse(431, "The request's head is too large.")
             return
         if end >= 0:
@@ -95,6 +105,7 @@ class Front(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Tell whoever waits with us."""
+        self.lost = True
         self._stop_timer()
         self._connections.discard(self.transport)
         if not self._answered and self.on_lost is not None:
@@ -138,13 +149,26 @@ class Front(asyncio.Protocol):
         return begin
 
     def _read_head(self, end: int) -> None:
-        raw = bytes(self._buffer[:end])
-        del self._buffer[: end + len(_END_OF_HEAD)]
         try:
-            self._head = parse_head(raw)
-            self._decide(self, self._head)
+            head = parse_head(bytes(self._buffer[:end]))
+            if is_relayed_http(head):
+                self._hand_over()
+                return
+            self._head = head
+            del self._buffer[: end + len(_END_OF_HEAD)]
+            self._decide(self, head)
         except Refused as refusal:
             self.refuse(refusal.status, refusal.sentence)
+
+    def _hand_over(self) -> None:
+        """Let an HTTP server's protocol have the connection, from its first byte on."""
+        self._answered = True
+        transport, data = self.transport, bytes(self._buffer)
+        self._buffer.clear()
+        protocol = self._make_http()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(data)
 
     def _too_slow(self) -> None:
         self.refuse(408, "The request's head did not come in time.")

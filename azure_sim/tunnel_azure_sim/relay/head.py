@@ -7,7 +7,7 @@ upgrade must carry.
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, unquote_plus
 
 from tunnel_forwarder.protocol.urls import TOKEN_HEADER
@@ -15,13 +15,16 @@ from tunnel_forwarder.protocol.urls import TOKEN_HEADER
 from .errors import Refused
 
 MAX_HEAD = 32 * 1024
-"""Bytes; the documentation allows 32 kB of headers."""
+"""Bytes of an upgrade's head; the documentation allows 32 kB of headers."""
+
+MAX_HTTP_HEAD = 64 * 1024
+"""Bytes of a relayed HTTP request's head; above 32 kB of headers it takes the way of the rendezvous."""
 
 _INFIX = "$hc"
 _PREFIX = "sb-hc-"
 _KEY_BYTES = 16
 _REQUEST_LINE_PARTS = 3
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")  # RFC 9110, section 5.6.2
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")  # RFC 9110, section 5.6.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,12 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class RelayRequest:
-    """What a WebSocket upgrade asks of the relay."""
+    """What a WebSocket upgrade, or a relayed HTTP request, asks of the relay."""
 
     head: Head
     raw_path: str
     path: tuple[str, ...]
-    """The segments after `$hc`: the hybrid connection's and those of the suffix."""
+    """The segments after `$hc`, if that is there: the hybrid connection's and those of the suffix."""
 
     parameters: dict[str, str]
     """The `sb-hc-` parameters, without that prefix."""
@@ -100,12 +103,26 @@ def parse_head(raw: bytes) -> Head:
 
 def parse_request(head: Head) -> RelayRequest:
     """Read what a WebSocket upgrade asks for. Raises Refused when it is none, or is not for the relay."""
-    raw_path, _, query = head.target.partition("?")
-    segments = tuple(part for part in unquote(raw_path).split("/") if part)
-    if not segments or segments[0] != _INFIX:
-        # Room for relayed HTTP requests, which come without the infix.
+    request = _split(head)
+    if not request.path or request.path[0] != _INFIX:
         raise Refused(404, "Only WebSockets below /$hc/ are served.")
     _check_upgrade(head)
+    return replace(request, path=request.path[1:])
+
+
+def is_relayed_http(head: Head) -> bool:
+    """Whether a request is to be relayed as it is: "without the $hc infix", "except protocol upgrades"."""
+    segments = _segments(head.target.partition("?")[0])
+    return segments[:1] != (_INFIX,) and not head.get("Upgrade")
+
+
+def parse_relayed_http(head: Head) -> RelayRequest:
+    """Read a plain HTTP request that a listener is to answer."""
+    return _split(head)
+
+
+def _split(head: Head) -> RelayRequest:
+    raw_path, _, query = head.target.partition("?")
     own, others = {}, []
     for part in filter(None, query.split("&")):
         name, _, value = part.partition("=")
@@ -114,12 +131,16 @@ def parse_request(head: Head) -> RelayRequest:
             own[unquote(name).removeprefix(_PREFIX)] = unquote(value)
         else:
             others.append(part)
-    return RelayRequest(head, raw_path, segments[1:], own, "&".join(others))
+    return RelayRequest(head, raw_path, _segments(raw_path), own, "&".join(others))
+
+
+def _segments(raw_path: str) -> tuple[str, ...]:
+    return tuple(part for part in unquote(raw_path).split("/") if part)
 
 
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
-    if not colon or not _TOKEN.fullmatch(name):
+    if not colon or not HEADER_NAME.fullmatch(name):
         raise Refused(400, "A header is malformed.")
     return name, value.strip()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..state import KeyPair
 
@@ -43,12 +43,18 @@ class Socket(Protocol):
     def shut(self, code: int, reason: str) -> None:
         """End it from the service's side, with a Close frame; ended already counts as ended."""
 
+    def cut(self) -> None:
+        """End it without a word, as a lost connection does."""
+
+    def freeze(self) -> None:
+        """Leave it half open: nothing more is read or sent, and the peer is told nothing."""
+
 
 class Listener(Socket, Protocol):
     """A control channel that can be told of senders."""
 
-    def offer(self, message: str) -> bool:
-        """Send an accept message; False when the listener does not keep up with its channel."""
+    def offer(self, message: str, body: bytes | None = None) -> bool:
+        """Send an accept or request message, and a request's body; False when the listener does not keep up with its channel."""
 
     @property
     def host(self) -> str:
@@ -73,7 +79,9 @@ class HybridConnection:
     user_metadata: str | None = None
     rules: dict[str, Rule] = field(default_factory=dict)
     listeners: list[Listener] = field(default_factory=list)
-    streams: set[Socket] = field(default_factory=set)
+    streams: dict[Socket, None] = field(default_factory=dict)
+    """A set in the order of their beginnings."""
+
     waiting: set[WaitingSender] = field(default_factory=set)
 
     def shut_all(self, code: int, reason: str) -> None:
@@ -93,6 +101,8 @@ class Namespace:
     created_at: datetime
     rules: dict[str, Rule] = field(default_factory=dict)
     hybrid_connections: dict[str, HybridConnection] = field(default_factory=dict)
+    network_rules: dict[str, Any] = field(default_factory=dict)
+    """As ARM was given them; nothing is refused for them."""
 
     def get(self, name: str) -> HybridConnection | None:
         """Return a hybrid connection by its name."""

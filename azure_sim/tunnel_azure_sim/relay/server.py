@@ -12,6 +12,8 @@ import structlog
 from tunnel_forwarder.protocol.control import Accept
 
 from ..config import SimConfig
+from ..doors import Door, Doors
+from ..faults import Faults, Plane
 from ..journal import Journal
 from .authorization import Authorizer
 from .connections import Connections
@@ -19,6 +21,8 @@ from .control import ControlChannel
 from .errors import Refused
 from .front import Front
 from .head import Head, RelayRequest, parse_request
+from .http_relay import HttpRelay
+from .http_server import HttpServer
 from .model import MAX_CONNECTIONS, MAX_LISTENERS, HybridConnection, Right
 from .rendezvous import Rendezvous
 from .stream import Stream
@@ -48,6 +52,7 @@ class RelayServer:
         config: SimConfig,
         rng: random.Random,
         journal: Journal,
+        faults: Faults,
     ) -> None:
         self._authorizer = authorizer
         self._namespace = authorizer.namespace
@@ -56,34 +61,45 @@ class RelayServer:
         self._journal = journal
         self._connections = Connections(MAX_CONNECTIONS, journal.changed)
         self._waiting: dict[str, Rendezvous] = {}
+        self._faults = faults
+        self._http = HttpRelay(authorizer, self._connections, config, rng, faults)
         self._log = structlog.get_logger(__name__).bind(namespace=self._namespace.name)
 
     @asynccontextmanager
-    async def serving(
-        self, *, address: str, port: int, context: ssl.SSLContext
-    ) -> AsyncIterator[int]:
+    async def serving(self, port: int, context: ssl.SSLContext, doors: Doors) -> AsyncIterator[int]:
         """Listen; yields the port that was bound. At the end every socket gets 1001, then is cut."""
-        server = await aiofastnet.create_server(
-            asyncio.get_running_loop(),
-            self._make_front,
-            address,
-            port,
-            ssl=context,
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=self._config.timings.request_head,
-            ssl_shutdown_timeout=self._config.timings.close,
-            ssl_incoming_bio_size=_TLS_BUFFER,
-            ssl_outgoing_bio_size=_TLS_BUFFER,
-        )
-        try:
-            bound: int = server.sockets[0].getsockname()[1]
-            yield bound
-        finally:
-            server.close()
-            await self._end_all()
+
+        async def listen(number: int) -> asyncio.AbstractServer:
+            server: asyncio.AbstractServer = await aiofastnet.create_server(
+                asyncio.get_running_loop(),
+                self._make_front,
+                self._config.address,
+                number,
+                ssl=context,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=self._config.timings.request_head,
+                ssl_shutdown_timeout=self._config.timings.close,
+                ssl_incoming_bio_size=_TLS_BUFFER,
+                ssl_outgoing_bio_size=_TLS_BUFFER,
+            )
+            return server
+
+        door = Door(Plane.RELAY, listen, self._connections.abort_all)
+        self._http_server = HttpServer(self._http.handle, self._connections)
+        async with doors.serving(door, port) as bound:
+            try:
+                yield bound
+            finally:
+                door.close()
+                await self._end_all()
 
     def _make_front(self) -> Front:
-        return Front(self._decide, self._connections, deadline=self._config.timings.request_head)
+        return Front(
+            self._decide,
+            self._connections,
+            make_http=self._http_server,
+            deadline=self._config.timings.request_head,
+        )
 
     async def _end_all(self) -> None:
         for hybrid_connection in self._namespace.hybrid_connections.values():
@@ -96,6 +112,20 @@ class RelayServer:
             self._connections.abort_all()
 
     def _decide(self, front: Front, head: Head) -> None:
+        delay = self._faults.delay(Plane.RELAY)
+        if delay:
+            asyncio.get_running_loop().call_later(delay, self._decide_late, front, head)
+        else:
+            self._decide_now(front, head)
+
+    def _decide_late(self, front: Front, head: Head) -> None:
+        if not front.lost:
+            try:
+                self._decide_now(front, head)
+            except Refused as refusal:
+                front.refuse(refusal.status, refusal.sentence)
+
+    def _decide_now(self, front: Front, head: Head) -> None:
         request = parse_request(head)
         try:
             self._act(front, request)
@@ -110,6 +140,8 @@ class RelayServer:
             raise
 
     def _act(self, front: Front, request: RelayRequest) -> None:
+        if self._faults.outage(Plane.RELAY) is not None:
+            raise Refused(503, "The service is unavailable.")
         match request.action:
             case "listen":
                 self._listen(front, request)
@@ -117,6 +149,8 @@ class RelayServer:
                 self._connect(front, request)
             case "accept":
                 self._accept(front, request)
+            case "request":
+                self._http.join(front, request, self._host(front, request))
             case _:
                 raise Refused(ASSUMED_UNKNOWN_ACTION_STATUS, "The action is not known.")
 
@@ -141,10 +175,12 @@ class RelayServer:
 
         def ended() -> None:
             listeners.remove(channel)
+            self._http.lose(channel)
             self._log.info("relay.listener_gone", path=hybrid_connection.name)
             self._journal.changed()
 
         channel.ended = ended
+        channel.answered = lambda request_id: self._http.answered_on(channel, request_id)
         channel.renew = lambda token: self._authorizer.check(hybrid_connection, token, Right.LISTEN)
         begin = front.upgrade(channel)
         listeners.append(channel)
@@ -175,6 +211,8 @@ class RelayServer:
 
     def _offer(self, sender: Rendezvous, headers: dict[str, str]) -> bool:
         """Tell one listener of the sender, chosen at random; False when there is none that reads."""
+        if self._faults.loses_accept(sender.hybrid_connection.name):
+            return bool(sender.hybrid_connection.listeners)
         listeners = list(sender.hybrid_connection.listeners)
         self._rng.shuffle(listeners)
         return any(
@@ -199,9 +237,11 @@ class RelayServer:
         streams = hybrid_connection.streams
 
         def ended(stream: Stream) -> None:
-            streams.discard(stream)
-            self._log.info("relay.stream_ended", path=hybrid_connection.name)
-            self._journal.changed()
+            # Each side tells when it is the last one, and with held frames both may be.
+            if stream in streams:
+                del streams[stream]
+                self._log.info("relay.stream_ended", path=hybrid_connection.name)
+                self._journal.changed()
 
         stream = Stream(
             self._connections,
@@ -209,11 +249,12 @@ class RelayServer:
             one_way_close=self._config.one_way_close,
             ended=ended,
         )
+        stream.slow_down(self._faults, hybrid_connection.name)
         offered = sender.request.offered_protocols
         protocol = next((name for name in request.offered_protocols if name in offered), None)
         begin_listener = front.upgrade(stream.listener, protocol)
         begin_sender = sender.front.upgrade(stream.sender, protocol)
-        streams.add(stream)
+        streams[stream] = None
         self._log.info("relay.stream_joined", path=hybrid_connection.name)
         self._journal.changed()
         begin_sender()

@@ -28,6 +28,7 @@ class ServiceSocket(WSListener):
         self.close_sent = False
         self.close_received = False
         self.lost = False
+        self.frozen = False
 
     @property
     def transport(self) -> WSTransport:
@@ -85,16 +86,28 @@ class ServiceSocket(WSListener):
         """End the connection: at once when the peer's Close is here, else when it comes, or is overdue."""
         if self.close_received:
             self.hang_up()
-        elif not self.lost:
+        elif not self.lost and not self.frozen:
             self._start_timer()
             # Its reading may be paused for a peer that is gone; the answer comes by this way.
             self.transport.underlying_transport.resume_reading()
 
     def hang_up(self) -> None:
         """End the connection as soon as the peer has what was sent to it, or is overdue."""
-        if not self.lost:
+        if not self.lost and not self.frozen:
             self._start_timer()
             self.transport.disconnect(graceful=True)
+
+    def cut(self) -> None:
+        """End the connection without a word."""
+        if not self.lost:
+            self.transport.disconnect(graceful=False)
+
+    def freeze(self) -> None:
+        """Leave the connection half open: nothing more is read or sent, and its end is not told."""
+        # Sending a Close would end the sending; saying that it was sent ends it without one.
+        self.frozen = self.close_sent = True
+        if not self.lost:
+            self.transport.underlying_transport.pause_reading()
 
     @property
     def finishing(self) -> bool:
@@ -104,7 +117,4 @@ class ServiceSocket(WSListener):
     def _start_timer(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._close_deadline, self._cut)
-
-    def _cut(self) -> None:
-        self.transport.disconnect(graceful=False)
+            self._timer = loop.call_later(self._close_deadline, self.cut)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
+from ..faults import Faults, Plane
 from .connections import Connections
+from .slow import HeldFrame, SlowPath
 from .socket import ServiceSocket
 
 SENDER_GONE = 1001
@@ -42,10 +44,17 @@ class Side(ServiceSocket):
         super().__init__(connections, close_deadline=close_deadline)
         self._gone_code = gone_code
         self._one_way_close = one_way_close
+        self._slow: SlowPath | None = None
         self.ended: Callable[[], None] | None = None
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002 - picows' signature
         """Pass a frame on, as it is."""
+        if self._slow is None:
+            self._take(frame)
+        else:
+            self._slow.hold(frame)
+
+    def _take(self, frame: WSFrame | HeldFrame) -> None:
         kind = frame.msg_type
         if kind == _PING:
             self.answer_ping(frame.get_payload_as_bytes())
@@ -56,7 +65,7 @@ class Side(ServiceSocket):
                 raise WSProtocolError(_PROTOCOL_ERROR, "No extension was agreed on.")
             self.peer.pass_on(frame)
 
-    def pass_on(self, frame: WSFrame) -> None:
+    def pass_on(self, frame: WSFrame | HeldFrame) -> None:
         """Send the other side's frame out of this one."""
         if not self.close_sent:
             self.transport.send(frame.msg_type, frame.get_payload_as_memoryview(), frame.fin)
@@ -70,11 +79,44 @@ class Side(ServiceSocket):
     def resume_writing(self) -> None:
         """This side keeps up again."""
         super().resume_writing()
-        self.peer.transport.underlying_transport.resume_reading()
+        self.peer.read_on()
+
+    def read_on(self) -> None:
+        """Read this side, unless the other does not keep up, or a test wants it read slowly or not at all."""
+        if self.lost or self.frozen:
+            return
+        transport = self.transport.underlying_transport
+        if self.peer.writing_paused or (self._slow is not None and self._slow.holds_reading):
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether what comes in is held first, be it for no time."""
+        return self._slow is not None
+
+    def slow_down(self, delay: Callable[[], float], rate: int | None) -> None:
+        """Take what comes in from now on later, or read it slowly; None for a rate ends that."""
+        if self._slow is None:
+            self._slow = SlowPath(self._take_late, delay=delay, reading=self.read_on)
+        self._slow.rate = rate
+
+    def _take_late(self, frame: HeldFrame) -> None:
+        try:
+            self._take(frame)
+        except WSProtocolError:
+            self.cut()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Tell the other side, unless both were through."""
         super().on_ws_disconnected(transport)
+        if self._slow is None:
+            self._tell_peer()
+        else:
+            self._slow.then(self._tell_peer)
+
+    def _tell_peer(self) -> None:
         if self.peer.lost:
             if self.ended is not None:
                 self.ended()
@@ -86,8 +128,8 @@ class Side(ServiceSocket):
             self.peer.send_close(self._gone_code, b"The other side is gone.")
             self.peer.finish()
 
-    def _on_close(self, frame: WSFrame) -> None:
-        code = int(frame.get_close_code())  # type: ignore[call-overload] # picows' stub hides the int
+    def _on_close(self, frame: WSFrame | HeldFrame) -> None:
+        code = int(frame.get_close_code())  # type: ignore[arg-type] # picows' stub hides the int
         if frame.payload_size and code in _NEVER_SENT:
             raise WSProtocolError(_PROTOCOL_ERROR, "The Close frame has a code that is never sent.")
         self.close_received = True
@@ -126,6 +168,23 @@ class Stream:
         self.sender.peer, self.listener.peer = self.listener, self.sender
         for side in (self.sender, self.listener):
             side.ended = lambda: ended(self)
+
+    def slow_down(self, faults: Faults, hybrid_connection: str) -> None:
+        """Take the faults into account that are in force for streams."""
+        rate = faults.reading_rate(hybrid_connection)
+        for side in (self.sender, self.listener):
+            if rate is not None or side.is_slow or faults.has_latency(Plane.RELAY_DATA):
+                side.slow_down(lambda: faults.delay(Plane.RELAY_DATA), rate)
+
+    def cut(self) -> None:
+        """Lose both connections at once."""
+        for side in (self.sender, self.listener):
+            side.cut()
+
+    def freeze(self) -> None:
+        """Leave both connections half open."""
+        for side in (self.sender, self.listener):
+            side.freeze()
 
     def shut(self, code: int, reason: str) -> None:
         """End both sides from the service."""
