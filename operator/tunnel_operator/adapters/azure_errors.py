@@ -20,11 +20,12 @@ _NAMES = {
     "DeviceConnectionClosedRemotely": 404104,
     "GatewayTimeout": 504101,
     "DeviceMaximumQueueDepthExceeded": 403004,
-    "DirectMethodMaximumInflightExceeded": 403800,
+    "DeviceMaximumInflightMethodExceeded": 403800,
     "IotHubQuotaExceeded": 403002,
-    "InvalidOperation": 403010,
+    "OperationNotAvailableInCurrentTier": 403010,
     "ThrottlingException": 429001,
-    "IotHubUnauthorizedAccess": 401003,
+    "IotHubUnauthorizedAccess": 401002,
+    "IotHubUnauthorized": 401003,
 }
 _CODE_IN_TEXT = re.compile(r"ErrorCode:\s*(\w+)")
 
