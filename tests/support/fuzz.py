@@ -20,7 +20,8 @@ DEADLINE = 5.0
 PATIENCE = 0.01
 """Seconds that an answer may take before our side ends, which is soon, since most cases get none."""
 
-_HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ")
+# aiohttp takes a request line without a version, and answers it as one of HTTP/0.9.
+_HEAD = re.compile(rb"HTTP/(?:1\.[01]|0\.9) ([1-5][0-9]{2}) ")
 _INSIDE = (b"Traceback", b'.py"', b"Error: ", b"raise ")
 
 
