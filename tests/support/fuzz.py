@@ -97,8 +97,15 @@ class Peer:
     def read_head(self) -> bytes:
         """Return what came up to and with the first empty line."""
         data = b""
-        while b"\r\n\r\n" not in data:
-            part = self._tls.recv(4096)
+        while not data.endswith(b"\r\n\r\n"):
+            data += self.read(1)
+        return data
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes."""
+        data = b""
+        while len(data) < size:
+            part = self._tls.recv(size - len(data))
             assert part, data
             data += part
         return data
