@@ -25,7 +25,6 @@ from simulation import (
     cpu_seconds,
     running,
     simulating,
-    until_exists,
 )
 
 from tunnel_forwarder.protocol.settings import ForwarderSettings, ListenPort
@@ -123,7 +122,6 @@ async def forwarding(
 
 async def until_log(file: Path, word: str) -> None:
     """Return when a log has a word in it."""
-    await until_exists(file)
     async with asyncio.timeout(20):
         while word not in file.read_text():
             await asyncio.sleep(0.05)

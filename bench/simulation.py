@@ -50,7 +50,7 @@ async def simulating(directory: Path, address: str) -> AsyncIterator[Simulation]
     )
     async with running(*command, directory=directory, name="simulation") as process:
         file = directory / "endpoints.json"
-        await until_exists(file)
+        await until_exists(file, process)
         content = json.loads(file.read_text())
         endpoint = RelayEndpoint.parse(content["relay"][0]["endpoint"])
         await _make_hybrid_connection(content)
@@ -86,10 +86,12 @@ async def running(
                 await process.wait()
 
 
-async def until_exists(file: Path) -> None:
-    """Return as soon as a file is there. Raises TimeoutError."""
+async def until_exists(file: Path, process: asyncio.subprocess.Process) -> None:
+    """Return as soon as a process has written a file. Raises TimeoutError, or ChildProcessError."""
     async with asyncio.timeout(_START_SECONDS):
         while not file.exists():
+            if process.returncode is not None:
+                raise ChildProcessError(f"The process for {file.name} ended; is its address free?")
             await asyncio.sleep(0.02)
 
 
@@ -111,11 +113,6 @@ def raise_file_limit() -> None:
     """Let this process have as many open files as the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def trust(simulation: Simulation) -> ssl.SSLContext:
-    """Return TLS settings for a client of the simulation."""
-    return ssl.create_default_context(cafile=str(simulation.ca_file))
 
 
 async def _make_hybrid_connection(content: dict[str, Any]) -> None:

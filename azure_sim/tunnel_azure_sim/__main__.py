@@ -121,6 +121,19 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="start nothing: print shell exports for the simulation of this state directory",
     )
+    add(
+        "--admin-port",
+        type=int,
+        metavar="PORT",
+        help="serve faults, views and reset, by plain HTTP",
+    )
+    add("--seed", type=int, help="makes chance repeatable: listeners, delays")
+    _add_azure_options(parser)
+    return parser
+
+
+def _add_azure_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--device", action="append", default=[], metavar="ID", help="a device that each hub knows")
     add("--relay-namespace", action="append", default=[], metavar="NAME", help="default: demo")
     add("--hub", action="append", default=[], metavar="NAME", help="default: demo-hub")
@@ -134,13 +147,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--resource-group", default=RESOURCE_GROUP, metavar="NAME")
     add("--assertion-jwks", type=Path, metavar="FILE", help="keys that sign workloads' assertions")
     add("--arm-throttling", action="store_true", help="429 beyond ARM's documented rates")
-    add(
-        "--admin-port",
-        type=int,
-        metavar="PORT",
-        help="serve faults, views and reset, by plain HTTP",
-    )
-    add("--seed", type=int, help="makes the choice of listeners repeatable")
     for plane, port, what in (
         ("identity", IDENTITY_PORT, "the token endpoint's port"),
         ("arm", ARM_PORT, "ARM's port"),
@@ -149,7 +155,6 @@ def _parser() -> argparse.ArgumentParser:
         ("mqtt", MQTT_PORT, "the port of all hubs' MQTT; azure-iot-device dials 8883 alone"),
     ):
         add(f"--{plane}-port", type=int, default=port, metavar="PORT", help=what)
-    return parser
 
 
 def _config(given: argparse.Namespace) -> SimConfig:

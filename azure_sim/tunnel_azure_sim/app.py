@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -223,13 +224,14 @@ class AzureSim:
     def _save(self) -> None:
         self._snapshot.save(self._namespaces.values(), self._hubs.values())
 
-    async def _start_admin(self, stack: AsyncExitStack) -> int | None:
+    async def _start_admin(self, stack: AsyncExitStack) -> str | None:
         config = self._config
         if config.admin_port is None:
             return None
-        return await stack.enter_async_context(
+        port = await stack.enter_async_context(
             admin.serving(self, address=config.address, port=config.admin_port)
         )
+        return f"http://{authority(config.address, port)}"
 
     def _namespace(self, name: str | None) -> Namespace:
         return self._namespaces[name or self._config.relay_namespaces[0].name]
@@ -262,27 +264,28 @@ class AzureSim:
         arm_port = await planes.start_arm(stack, relay)
         hubs = await planes.start_hubs(stack)
         self._hubs = {hub.name: hub for hub, _, _ in hubs}
-        admin_port = await self._start_admin(stack)
+        admin_url = await self._start_admin(stack)
+        identity_url = f"https://{authority(config.address, identity_port)}"
         self._endpoints = Endpoints(
             ca_file=directory.absolute() / tls.CA_FILE,
-            authority_host=f"https://{authority(config.address, identity_port)}",
+            authority_host=identity_url,
             tenant_id=config.tenant_id,
             client_id=config.client_id,
             client_secret=client_secret(store),
-            managed_identity_endpoint=(
-                f"https://{authority(config.address, identity_port)}{MANAGED_PATH}"
-            ),
+            managed_identity_endpoint=f"{identity_url}{MANAGED_PATH}",
             managed_identity_header=managed_identity_header(store),
             arm_base_url=f"https://{authority(config.address, arm_port)}",
             subscription_id=config.subscription_id,
             resource_group=config.resource_group,
             relay=tuple(_relay_endpoint(entry) for entry in relay),
             hubs=tuple(hub_endpoint(config, hub, entry.devices, port) for hub, entry, port in hubs),
-            admin_url=(
-                None if admin_port is None else f"http://{authority(config.address, admin_port)}"
-            ),
+            admin_url=admin_url,
         )
-        write_atomically(ready_file, self._endpoints.to_json())
+        self._publish(ready_file, stack)
+
+    def _publish(self, ready_file: Path, stack: AsyncExitStack) -> None:
+        """Tell clients where everything is: the file's presence means that it listens."""
+        write_atomically(ready_file, self.endpoints.to_json())
         stack.callback(ready_file.unlink, missing_ok=True)
         _log.info("sim.ready", endpoints=str(ready_file.absolute()))
 

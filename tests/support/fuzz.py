@@ -20,7 +20,8 @@ DEADLINE = 5.0
 PATIENCE = 0.01
 """Seconds that an answer may take before our side ends, which is soon, since most cases get none."""
 
-_HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ")
+# aiohttp takes a request line without a version, and answers it as one of HTTP/0.9.
+_HEAD = re.compile(rb"HTTP/(?:1\.[01]|0\.9) ([1-5][0-9]{2}) ")
 _INSIDE = (b"Traceback", b'.py"', b"Error: ", b"raise ")
 
 
@@ -96,8 +97,15 @@ class Peer:
     def read_head(self) -> bytes:
         """Return what came up to and with the first empty line."""
         data = b""
-        while b"\r\n\r\n" not in data:
-            part = self._tls.recv(4096)
+        while not data.endswith(b"\r\n\r\n"):
+            data += self.read(1)
+        return data
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes."""
+        data = b""
+        while len(data) < size:
+            part = self._tls.recv(size - len(data))
             assert part, data
             data += part
         return data

@@ -1,6 +1,7 @@
 """Bytes and frames on real connections of every plane: an answer or the end, and always in time."""
 
 import base64
+import json
 import struct
 import time
 
@@ -88,7 +89,8 @@ FRAMES = st.lists(
 ).map(b"".join)
 
 
-def upgrade(simulation, address, path, headers):
+def ask(simulation, address, path, headers):
+    """Send an upgrade; its answer is still to be read."""
     key = base64.b64encode(b"0" * 16).decode()
     lines = [
         f"GET {path} HTTP/1.1",
@@ -101,9 +103,23 @@ def upgrade(simulation, address, path, headers):
     ]
     peer = Peer(address, simulation.context)
     peer.send(("\r\n".join(lines) + "\r\n\r\n").encode())
+    return peer
+
+
+def upgrade(simulation, address, path, headers):
+    peer = ask(simulation, address, path, headers)
     head = peer.read_head()
     assert head.startswith(b"HTTP/1.1 101 "), head
     return peer
+
+
+def offered(control):
+    """Return path and query of the address at which a sender waits."""
+    first, size = control.read(2)
+    assert (first, size) == (0x81, 126)
+    (size,) = struct.unpack("!H", control.read(2))
+    address = json.loads(control.read(size))["accept"]["address"]
+    return "/" + address.split("/", 3)[3]
 
 
 def close_code(data):
@@ -133,6 +149,25 @@ def test_frames_on_a_control_channel(simulation, hybrid_connection, frames):
     code = close_code(answer)
     # A code that the client itself sent comes back to it.
     assert code in CLEAN or bytes([0x88]) in frames
+
+
+@fuzz(100, frames=FRAMES, answer=FRAMES)
+def test_frames_on_a_joined_stream(simulation, hybrid_connection, frames, answer):
+    headers = [f"ServiceBusAuthorization: {hybrid_connection}"]
+    address = simulation.relay
+    with (
+        upgrade(simulation, address, "/$hc/hc?sb-hc-action=listen", headers) as control,
+        ask(simulation, address, "/$hc/hc?sb-hc-action=connect", headers) as sender,
+        upgrade(simulation, address, offered(control), []) as listener,
+    ):
+        assert sender.read_head().startswith(b"HTTP/1.1 101 ")
+        sender.send(frames)
+        listener.send(answer)
+        # What one sends, the other gets: here only the end counts, and that it comes.
+        sender.finish()
+        listener.finish()
+        control.send(masked(8, b"", fin=True))
+        assert close_code(control.finish()) is None
 
 
 @fuzz(200, frames=FRAMES)
