@@ -51,7 +51,7 @@ class Lifecycle:
 async def run(config: Config) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises what kopf's watching ends with, if it fails."""
     lifecycle = Lifecycle(asyncio.Event(), asyncio.Event())
-    metrics, cache = Metrics(), Cache()
+    metrics, cache = Metrics(_now), Cache()
     async with AsyncExitStack() as stack:
         connection = await connect()
         stack.push_async_callback(connection.api.close)
@@ -68,12 +68,17 @@ async def run(config: Config) -> None:
             devices=devices,
             cache=cache,
             memory=Memory(random.random),
+            recorder=metrics.tunnel,
             clock=_now,
         )
         queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later)
-        metrics.queue_depth.set_function(lambda: len(queue))
-        metrics.tunnels.set_function(lambda: len(cache))
         workers = _workers(config, world, queue, metrics)
+        metrics.watch(
+            queue_depth=lambda: len(queue),
+            active_passes=lambda: queue.active,
+            oldest_pass=lambda: workers.oldest_pass().total_seconds(),
+            tunnels=lambda: len(cache),
+        )
         registry = build_registry(cache, queue.add, connection.login)
         port = await stack.enter_async_context(
             serve_health(

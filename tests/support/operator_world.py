@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from support.tunnels import IMAGE, NOON, class_body
 from tunnel_forwarder.protocol import sas
 from tunnel_forwarder.protocol.method import CloseRequest, ForwardAnswer, OpenAnswer, OpenRequest
@@ -26,6 +28,7 @@ from tunnel_operator.api.tunnel_class import TunnelClass, TunnelClassSpec
 from tunnel_operator.core.actions import EnsureHybridConnection
 from tunnel_operator.core.observed import HybridConnection, Kind
 from tunnel_operator.errors import Retryable, Terminal
+from tunnel_operator.observability.tunnel_metrics import TunnelMetrics
 from tunnel_operator.runtime.cache import Cache
 from tunnel_operator.runtime.memory import Memory
 from tunnel_operator.runtime.reconciler import Reconciler, World
@@ -253,6 +256,7 @@ class OperatorWorld:
     def start_operator(self) -> None:
         """Start a process that remembers nothing."""
         self.cache = Cache()
+        self.registry = CollectorRegistry()
         for klass in self.classes:
             self.cache.put_class(klass)
         world = World(
@@ -261,6 +265,7 @@ class OperatorWorld:
             devices=FakeDevices(self.azure),
             cache=self.cache,
             memory=Memory(lambda: 0.0),
+            recorder=TunnelMetrics(self.registry, self._clock),
             clock=self._clock,
         )
         self.reconciler = Reconciler(

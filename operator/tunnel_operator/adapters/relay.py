@@ -6,7 +6,7 @@ again with the budget of all tunnels in mind.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from http import HTTPStatus
@@ -35,15 +35,13 @@ from ..core import observed
 from ..core.actions import EnsureHybridConnection
 from ..errors import Retryable, Terminal
 from .azure_errors import classify_arm
+from .calls import CallObserver, counted
 
 API_VERSION = "2024-01-01"
 """Pinned: the SDK's default is newer than what every cloud offers."""
 
 DEADLINE_SECONDS = 30
 OWNER = "tunnels.dev"
-
-CallObserver = Callable[[str, str, str], None]
-"""Counts calls to Azure: service, verb and outcome."""
 
 
 class ArmRelay:
@@ -149,18 +147,15 @@ class ArmRelay:
 
     @asynccontextmanager
     async def _call(self, verb: str) -> AsyncIterator[None]:
-        """Set the deadline, count the outcome, and let no exception of the SDK out."""
-        outcome = "failed"
+        """Set the deadline, count the call, and let no exception of the SDK out."""
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                yield
-            outcome = "ok"
+            with counted(self._observe, "arm", verb):
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    yield
         except ExceptionGroup as group:
             raise _classify(group.exceptions[0]) from group
         except (AzureError, TimeoutError) as error:
             raise _classify(error) from error
-        finally:
-            self._observe("arm", verb, outcome)
 
 
 def _classify(error: Exception) -> Retryable | Terminal | Exception:

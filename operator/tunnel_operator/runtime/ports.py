@@ -14,7 +14,7 @@ from ..api.keys import Key
 from ..api.tunnel import Device, Tunnel, TunnelStatus
 from ..api.tunnel_class import TunnelClassSpec
 from ..core.actions import EnsureHybridConnection
-from ..core.observed import HybridConnection, Kind
+from ..core.observed import Failure, HybridConnection, Kind, Step
 
 
 class Clock(Protocol):
@@ -47,6 +47,18 @@ class Cluster(Protocol):
         self, namespace: str, kind: Kind, name: str, uid: str
     ) -> Mapping[str, Any] | None:
         """Remove an object, if it is still this one; return it when it needs time to go."""
+
+
+class Recorder(Protocol):
+    """Keeps the metrics of Tunnels."""
+
+    def report(
+        self, tunnel: Tunnel, status: TunnelStatus, failures: Mapping[Step, Failure]
+    ) -> None:
+        """Take what was just decided about a Tunnel, as it was then."""
+
+    def forget(self, key: Key) -> None:
+        """Drop all that is kept of a Tunnel that is gone, or is another controller's."""
 
 
 class Relay(Protocol):
