@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import kopf
 import structlog
 
+from .adapters.class_file import read_classes
 from .adapters.connect import connect
 from .adapters.credentials import make_credentials
 from .adapters.iothub import HubDevices
@@ -79,7 +80,12 @@ async def run(config: Config) -> None:
             oldest_pass=lambda: workers.oldest_pass().total_seconds(),
             tunnels=lambda: len(cache),
         )
-        registry = build_registry(cache, queue.add, connection.login)
+        classes_file = config.tunnel_classes_file
+        for klass in () if classes_file is None else read_classes(classes_file):
+            cache.put_class(klass)
+        registry = build_registry(
+            cache, queue.add, connection.login, watch_classes=classes_file is None
+        )
         port = await stack.enter_async_context(
             serve_health(
                 config.health_port,

@@ -22,6 +22,7 @@ class Config:
     POD_NAMESPACE       the operator's own namespace, where it reads Secrets; that of its Pod when left out
     WATCH_NAMESPACES    the namespaces whose Tunnels are served, with commas between; all when left out
     CONTROLLER_NAME     the TunnelClasses that are served, by their spec.controllerName
+    TUNNEL_CLASSES_FILE the TunnelClasses; those of the cluster when left out
     WORKERS             how many Tunnels are worked on at the same time
     HEALTH_PORT         where /livez, /readyz and /metrics answer
     LOG_LEVEL           DEBUG, INFO, WARNING or ERROR
@@ -31,6 +32,7 @@ class Config:
     namespace: str
     watch_namespaces: tuple[str, ...] = ()
     controller_name: str = DEFAULT_CONTROLLER
+    tunnel_classes_file: Path | None = None
     workers: int = 16
     health_port: int = 8080
     log_level: str = "INFO"
@@ -53,6 +55,7 @@ class Config:
                 if name.strip()
             ),
             controller_name=environ.get("CONTROLLER_NAME") or DEFAULT_CONTROLLER,
+            tunnel_classes_file=_path(environ, "TUNNEL_CLASSES_FILE"),
             workers=_number(environ, "WORKERS", 16, lowest=1),
             health_port=_number(environ, "HEALTH_PORT", 8080, lowest=0),
             log_level=level,
@@ -66,6 +69,11 @@ def _own_namespace() -> str:
         raise ConfigError(
             "POD_NAMESPACE is not set, and this is no Pod that could tell its namespace."
         ) from None
+
+
+def _path(environ: Mapping[str, str], name: str) -> Path | None:
+    text = environ.get(name)
+    return Path(text) if text else None
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, *, lowest: int) -> int:
