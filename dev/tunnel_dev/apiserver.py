@@ -93,6 +93,20 @@ def running() -> Iterator[ApiServer]:
         )
 
 
+@contextmanager
+def controllers(server: ApiServer, *names: str) -> Iterator[None]:
+    """Run some of Kubernetes' own controllers for it, as a real cluster has them."""
+    programs = toolchain.ensure(("kube-controller-manager",))
+    with TemporaryDirectory(prefix="edge-tunnels-") as folder:
+        argv = components.some_controllers(server.kubeconfig, names)
+        service = _service(Path(folder), programs, argv)
+        service.start()
+        try:
+            yield
+        finally:
+            service.stop(grace_s=0)
+
+
 def _service(tree: Path, programs: Path, argv: list[str]) -> Service:
     """Describe one of the two; it dies with the test run, also when that is killed."""
     name, *arguments = argv
