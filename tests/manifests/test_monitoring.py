@@ -156,3 +156,16 @@ def test_the_dashboards_expressions_are_ones(promtool_program, tmp_path):
         [promtool_program, "check", "rules", str(file)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_metrics_are_as_prometheus_wants_them(promtool_program):
+    metrics = Metrics(lambda: NOON)
+    metrics.observe_call("arm", "observe", "ok", 0.1)
+    metrics.tunnel.report(a_tunnel(), a_tunnel().status, {})
+    done = subprocess.run(
+        [promtool_program, "check", "metrics"],
+        input=metrics.render(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
