@@ -1,11 +1,11 @@
-"""What `make cluster`, `make down` and `make demo` run."""
+"""What `make cluster`, `make down`, `make promtool` and `make demo` run."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from . import cluster
+from . import cluster, promtool
 from .errors import DevError
 
 TREE = Path(__file__).resolve().parents[2]
@@ -19,6 +19,7 @@ def main() -> int:
         "cluster", help="bring the development cluster up (CLUSTER says which kind)"
     )
     commands.add_parser("down", help="stop and remove everything that was started")
+    commands.add_parser("promtool", help="get what checks the alerts")
     commands.add_parser("demo", help="bring everything up and open one tunnel, end to end")
     try:
         return _run(parser.parse_args().command)
@@ -31,6 +32,9 @@ def _run(command: str) -> int:
     match command:
         case "cluster":
             cluster.up(TREE, flavour=os.environ.get("CLUSTER") or "auto")
+            return 0
+        case "promtool":
+            promtool.ensure()
             return 0
         case "down":
             cluster.down(TREE)

@@ -33,6 +33,21 @@ class ApiServer:
     key: Path
     kubectl: Path
     log: Path
+    audit: Path
+
+
+# Who asked for what; nothing of what was in it.
+_AUDIT_POLICY = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: None
+  userGroups: ["system:masters", "system:nodes"]
+- level: None
+  users: ["system:apiserver"]
+- level: Metadata
+"""
 
 
 @contextmanager
@@ -51,7 +66,12 @@ def running() -> Iterator[ApiServer]:
         etcd = _service(tree, programs, components.etcd(tree / "etcd", at))
         # The Service `kubernetes` can't lead to loopback, so it gets no endpoints.
         alone = "--endpoint-reconciler-type=none"
-        server = _service(tree, programs, [*components.kube_apiserver(keys, at), alone])
+        audit = tree / "audit.log"
+        policy = tree / "audit-policy.yaml"
+        policy.write_text(_AUDIT_POLICY)
+        audited = (f"--audit-policy-file={policy}", f"--audit-log-path={audit}")
+        argv = [*components.kube_apiserver(keys, at), alone, *audited]
+        server = _service(tree, programs, argv)
         for service in (etcd, server):
             # Nothing is kept: there is no point in waiting for a graceful end.
             cleanup.callback(service.stop, grace_s=0)
@@ -69,7 +89,22 @@ def running() -> Iterator[ApiServer]:
             key=keys.key(pki.ADMIN.file),
             kubectl=programs / "kubectl",
             log=server.log,
+            audit=audit,
         )
+
+
+@contextmanager
+def controllers(server: ApiServer, *names: str) -> Iterator[None]:
+    """Run some of Kubernetes' own controllers for it, as a real cluster has them."""
+    programs = toolchain.ensure(("kube-controller-manager",))
+    with TemporaryDirectory(prefix="edge-tunnels-") as folder:
+        argv = components.some_controllers(server.kubeconfig, names)
+        service = _service(Path(folder), programs, argv)
+        service.start()
+        try:
+            yield
+        finally:
+            service.stop(grace_s=0)
 
 
 def _service(tree: Path, programs: Path, argv: list[str]) -> Service:

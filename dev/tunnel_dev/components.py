@@ -108,6 +108,19 @@ def kube_controller_manager(pki: Pki, kubeconfig: Path) -> list[str]:
     ]
 
 
+def some_controllers(kubeconfig: Path, names: tuple[str, ...]) -> list[str]:
+    """Only the named ones, as whoever the kubeconfig says, and no port of its own."""
+    return [
+        "kube-controller-manager",
+        f"--kubeconfig={kubeconfig}",
+        f"--controllers={','.join(names)}",
+        "--leader-elect=false",
+        "--secure-port=0",
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
+    ]
+
+
 def kube_scheduler(kubeconfig: Path) -> list[str]:
     """One replica needs no election."""
     return ["kube-scheduler", f"--kubeconfig={kubeconfig}", "--leader-elect=false"]

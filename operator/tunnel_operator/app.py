@@ -15,6 +15,7 @@ import kopf
 import structlog
 
 from .adapters.budget import Budget
+from .adapters.class_file import read_classes
 from .adapters.connect import connect
 from .adapters.credentials import make_credentials
 from .adapters.events import KubeEvents
@@ -62,7 +63,7 @@ class Lifecycle:
 async def run(config: Config) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises what kopf's watching ends with, if it fails."""
     lifecycle = Lifecycle(asyncio.Event(), asyncio.Event())
-    metrics = Metrics()
+    metrics = Metrics(_now)
     async with AsyncExitStack() as stack:
         connection = await connect()
         stack.push_async_callback(connection.api.close)
@@ -70,10 +71,19 @@ async def run(config: Config) -> None:
         world = _world(config, api, metrics, stack)
         elector = LeaseElector(api, _lease_name(config), world.leadership, time.monotonic)
         queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later)
-        metrics.queue_depth.set_function(lambda: len(queue))
-        metrics.tunnels.set_function(lambda: len(world.cache))
         workers = _workers(config, world, queue, metrics)
-        registry = build_registry(world.cache, queue.add, connection.login)
+        metrics.watch(
+            queue_depth=lambda: len(queue),
+            active_passes=lambda: queue.active,
+            oldest_pass=lambda: workers.oldest_pass().total_seconds(),
+            tunnels=lambda: len(world.cache),
+        )
+        classes_file = config.tunnel_classes_file
+        for klass in () if classes_file is None else read_classes(classes_file):
+            world.cache.put_class(klass)
+        registry = build_registry(
+            world.cache, queue.add, connection.login, watch_classes=classes_file is None
+        )
         port = await stack.enter_async_context(
             serve_health(
                 config.health_port,
@@ -114,6 +124,7 @@ def _world(config: Config, api: KubeApi, metrics: Metrics, stack: AsyncExitStack
         cache=Cache(),
         memory=Memory(random.random),
         leadership=Leadership(time.monotonic),
+        recorder=metrics.tunnel,
         clock=_now,
     )
 

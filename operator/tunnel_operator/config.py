@@ -25,6 +25,7 @@ class Config:
     CONTROLLER_NAME     the TunnelClasses that are served, by their spec.controllerName
     CLUSTER_ID          marks hybrid connections as this cluster's, in a namespace that several share
     SWEEP               delete, report or off: hybrid connections that a lost cluster of this id left behind
+    TUNNEL_CLASSES_FILE the TunnelClasses; those of the cluster when left out
     WORKERS             how many Tunnels are worked on at the same time
     METHODS_PER_SECOND  direct methods that IoT Hub gets of us, after a burst of 50
     HEALTH_PORT         where /livez, /readyz and /metrics answer
@@ -38,6 +39,7 @@ class Config:
     controller_name: str = DEFAULT_CONTROLLER
     cluster_id: str = ""
     sweep: str = "report"
+    tunnel_classes_file: Path | None = None
     workers: int = 16
     methods_per_second: int = 10
     health_port: int = 8080
@@ -67,6 +69,7 @@ class Config:
             controller_name=environ.get("CONTROLLER_NAME") or DEFAULT_CONTROLLER,
             cluster_id=environ.get("CLUSTER_ID") or "",
             sweep=sweep,
+            tunnel_classes_file=_path(environ, "TUNNEL_CLASSES_FILE"),
             workers=_number(environ, "WORKERS", 16, lowest=1),
             methods_per_second=_number(environ, "METHODS_PER_SECOND", 10, lowest=1),
             health_port=_number(environ, "HEALTH_PORT", 8080, lowest=0),
@@ -81,6 +84,11 @@ def _own_namespace() -> str:
         raise ConfigError(
             "POD_NAMESPACE is not set, and this is no Pod that could tell its namespace."
         ) from None
+
+
+def _path(environ: Mapping[str, str], name: str) -> Path | None:
+    text = environ.get(name)
+    return Path(text) if text else None
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, *, lowest: int) -> int:

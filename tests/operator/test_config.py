@@ -9,6 +9,7 @@ def test_the_least_is_enough():
     config = Config.from_env(ENOUGH)
     assert config.watch_namespaces == ()
     assert config.controller_name == "tunnels.dev/operator"
+    assert config.tunnel_classes_file is None
 
 
 def test_namespaces_are_a_list():

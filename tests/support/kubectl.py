@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunnel_dev.apiserver import ApiServer
+
+ROOT = Path(__file__).parents[2]
+
 
 class KubectlError(AssertionError):
     """kubectl said no; the text is what it said."""
@@ -48,6 +52,15 @@ class Kubectl:
         """Return the objects of a list."""
         listed: dict[str, Any] = json.loads(self("get", *what, "-o", "json"))
         return list(listed["items"])
+
+
+def install(server: ApiServer) -> Kubectl:
+    """Install the operator's manifests; its process is each test's own matter."""
+    kubectl = Kubectl(server.kubectl, server.kubeconfig)
+    kubectl("apply", "-k", str(ROOT / "manifests/base"))
+    for name in ("tunnels", "tunnelclasses"):
+        kubectl("wait", "--for=condition=Established", f"crd/{name}.tunnels.dev")
+    return kubectl
 
 
 def condition(body: dict[str, Any] | None, kind: str = "Ready") -> dict[str, Any]:

@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from support.tunnels import IMAGE, NOON, class_body
 from tunnel_forwarder.protocol import sas
 from tunnel_forwarder.protocol.method import CloseRequest, ForwardAnswer, OpenAnswer, OpenRequest
@@ -28,6 +30,7 @@ from tunnel_operator.core.notices import Notice
 from tunnel_operator.core.observed import HybridConnection, Kind
 from tunnel_operator.core.sweep import Marked
 from tunnel_operator.errors import Retryable, Terminal
+from tunnel_operator.observability.tunnel_metrics import TunnelMetrics
 from tunnel_operator.runtime.cache import Cache
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
@@ -288,6 +291,7 @@ class OperatorWorld:
         self.cache = Cache()
         leadership = Leadership(lambda: 0.0)
         leadership.grant(1.0)
+        self.registry = CollectorRegistry()
         for klass in self.classes:
             self.cache.put_class(klass)
         world = World(
@@ -298,6 +302,7 @@ class OperatorWorld:
             cache=self.cache,
             memory=Memory(lambda: 0.0),
             leadership=leadership,
+            recorder=TunnelMetrics(self.registry, self._clock),
             clock=self._clock,
         )
         self.reconciler = Reconciler(

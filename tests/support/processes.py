@@ -18,7 +18,7 @@ class Program:
         # Nothing of the caller's own cluster or cloud gets in.
         hidden = ("KUBE", "AZURE_")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
-        self._environment = inherited | dict(environment)
+        self.environment = inherited | dict(environment)
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
 
@@ -34,7 +34,7 @@ class Program:
     async def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._argv, env=self._environment, stdout=log, stderr=log
+                *self._argv, env=self.environment, stdout=log, stderr=log
             )
 
     def freeze(self) -> None:

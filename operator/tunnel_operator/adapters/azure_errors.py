@@ -27,6 +27,9 @@ _NAMES = {
     "IotHubUnauthorizedAccess": 401002,
     "IotHubUnauthorized": 401003,
 }
+HUB_CODES = frozenset(_NAMES.values())
+"""The codes of IoT Hub's own that are told apart."""
+
 _CODE_IN_TEXT = re.compile(r"ErrorCode:\s*(\w+)")
 
 

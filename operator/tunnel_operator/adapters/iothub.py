@@ -27,7 +27,7 @@ from ..api.tunnel_class import IoTHub, TunnelClassSpec
 from ..errors import Retryable, Terminal, TunnelError
 from .azure_errors import classify_hub, hub_error_code
 from .budget import Budget
-from .relay import CallObserver
+from .calls import CallObserver, counted
 
 MAX_CALLS = 16
 SLACK_SECONDS = 10
@@ -72,7 +72,8 @@ class HubDevices:
         """
         hub = klass.iot_hub
         payload = None if request is None else request.to_payload()
-        result = await self._invoke(hub, hub.open_method, device, payload)
+        method = _method(hub, hub.open_method, payload)
+        result = await self._invoke("open", hub, device, method)
         answer = _read_answer(result.payload)
         if result.status != HTTPStatus.OK:
             raise _refusal(device, int(result.status), answer)
@@ -86,20 +87,15 @@ class HubDevices:
         """Ask a device to listen no longer; it having stopped already counts as done."""
         hub = klass.iot_hub
         payload = None if request is None else request.to_payload()
-        result = await self._invoke(hub, hub.close_method, device, payload)
+        method = _method(hub, hub.close_method, payload)
+        result = await self._invoke("close", hub, device, method)
         if result.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND):
             raise _refusal(device, int(result.status), None)
 
     async def _invoke(
-        self, hub: IoTHub, name: str, device: Device, payload: dict[str, Any] | None
+        self, verb: str, hub: IoTHub, device: Device, method: CloudToDeviceMethod
     ) -> CloudToDeviceMethodResult:
         manager = await self._manager(hub)
-        method = CloudToDeviceMethod(
-            method_name=name,
-            payload=payload,
-            response_timeout_in_seconds=hub.response_timeout_seconds,
-            connect_timeout_in_seconds=hub.connect_timeout_seconds,
-        )
 
         def call() -> CloudToDeviceMethodResult:
             client = manager()
@@ -112,17 +108,13 @@ class HubDevices:
             return client.invoke_device_method(device.id, method)
 
         await self._budget.take()
-        outcome = "failed"
+        loop = asyncio.get_running_loop()
         try:
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(_deadline(hub) + SLACK_SECONDS):
-                result = await loop.run_in_executor(self._threads, call)
-            outcome = "ok"
+            with counted(self._observe, "iothub", verb):
+                async with asyncio.timeout(_deadline(hub) + SLACK_SECONDS):
+                    return await loop.run_in_executor(self._threads, call)
         except (ClientException, AzureError, TimeoutError) as error:
             raise _classify(error, device, hub) from error
-        finally:
-            self._observe("iothub", name, outcome)
-        return result
 
     async def _manager(self, hub: IoTHub) -> Callable[[], IoTHubRegistryManager]:
         """Return how to make a client; the making asks for a token, and so belongs into the thread."""
@@ -140,6 +132,15 @@ class HubDevices:
             )
         text = base64.b64decode(value).decode().strip()
         return lambda: IoTHubRegistryManager.from_connection_string(text)
+
+
+def _method(hub: IoTHub, name: str, payload: dict[str, Any] | None) -> CloudToDeviceMethod:
+    return CloudToDeviceMethod(
+        method_name=name,
+        payload=payload,
+        response_timeout_in_seconds=hub.response_timeout_seconds,
+        connect_timeout_in_seconds=hub.connect_timeout_seconds,
+    )
 
 
 def _deadline(hub: IoTHub) -> int:

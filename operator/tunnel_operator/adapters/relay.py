@@ -5,7 +5,7 @@ again with the budget of all tunnels in mind.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from http import HTTPStatus
@@ -37,14 +37,13 @@ from ..core.sweep import Marked
 from ..errors import Retryable, Terminal
 from .azure_errors import classify_arm
 from .budget import Budget
+from .calls import CallObserver, counted
 from .marks import read_mark, write_mark
 
 API_VERSION = "2024-01-01"
 """Pinned: the SDK's default is newer than what every cloud offers."""
 
 DEADLINE_SECONDS = 30
-CallObserver = Callable[[str, str, str], None]
-"""Counts calls to Azure: service, verb and outcome."""
 
 
 class ArmRelay:
@@ -193,19 +192,16 @@ class ArmRelay:
 
     @asynccontextmanager
     async def _call(self, verb: str, requests: int = 1) -> AsyncIterator[None]:
-        """Wait for the budget, set the deadline, count the outcome, let no exception of the SDK out."""
+        """Wait for the budget, set the deadline, count the call, let no exception of the SDK out."""
         await self._budget.take(requests)
-        outcome = "failed"
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                yield
-            outcome = "ok"
+            with counted(self._observe, "arm", verb):
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    yield
         except ExceptionGroup as group:
             raise _classify(group.exceptions[0]) from group
         except (AzureError, TimeoutError) as error:
             raise _classify(error) from error
-        finally:
-            self._observe("arm", verb, outcome)
 
 
 def _classify(error: Exception) -> Retryable | Terminal | Exception:

@@ -67,9 +67,13 @@ def operator_settings() -> kopf.OperatorSettings:
 
 
 def build_registry(
-    cache: Cache, add: Add, login: Callable[[], kopf.ConnectionInfo]
+    cache: Cache,
+    add: Add,
+    login: Callable[[], kopf.ConnectionInfo],
+    *,
+    watch_classes: bool = True,
 ) -> kopf.OperatorRegistry:
-    """Return the handlers.
+    """Return the handlers. Without `watch_classes` the cache holds the classes already.
 
     All are coroutines: kopf runs plain functions in threads, and the cache belongs to the event loop. It is
     filled by index functions because kopf calls no event handler before all indices have
@@ -82,7 +86,8 @@ def build_registry(
         return login()
 
     _register_tunnels(registry, cache, add)
-    _register_classes(registry, cache, add)
+    if watch_classes:
+        _register_classes(registry, cache, add)
     for group, version, plural in CHILDREN:
         _register_children(registry, (group, version, plural), cache, add)
     return registry

@@ -116,7 +116,8 @@ def _plan_refusal(tunnel: Tunnel, refusal: Refusal, observed: Observed, now: dat
     expires_at = tunnel.status.expires_at
     if tunnel.has_finalizer and expires_at is not None and now >= expires_at:
         return Plan(close(tunnel, observed, now), status, _next(observed.retry_times(), now))
-    return Plan((), status, recheck_at=expires_at)
+    # An end that has passed is no time to look again at: it would be looked at without a pause.
+    return Plan((), status, _next([] if expires_at is None else [expires_at], now))
 
 
 def _plan_end(

@@ -1,5 +1,6 @@
 """The HTTP endpoints for Kubernetes and Prometheus."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -26,7 +27,9 @@ async def serve_health(
         return answer(ready)
 
     async def metricsz(_: web.Request) -> web.Response:
-        return web.Response(body=metrics(), headers={"Content-Type": content_type})
+        # A thousand Tunnels take a fifth of a second, in which the event loop shall not stand still.
+        body = await asyncio.to_thread(metrics)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application()
     app.router.add_get("/livez", livez)

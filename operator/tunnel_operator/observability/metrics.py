@@ -1,5 +1,8 @@
 """The operator's metrics, in a registry of their own."""
 
+from collections.abc import Callable
+from datetime import datetime
+
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -10,15 +13,19 @@ from prometheus_client import (
     generate_latest,
 )
 
+from .tunnel_metrics import TunnelMetrics
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+OUTCOMES = ("done", "failed", "crashed")
 
 
 class Metrics:
-    """Counts passes and calls to Azure, and shows how much there is to do."""
+    """Counts passes and calls to Azure, shows how much there is to do, and how the Tunnels are."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime]) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        ProcessCollector(namespace="tunnel_operator", registry=self.registry)
+        self.tunnel = TunnelMetrics(self.registry, clock)
         self._passes = Histogram(
             "tunnel_operator_pass_seconds",
             "Passes over a Tunnel, by outcome.",
@@ -26,26 +33,53 @@ class Metrics:
             buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
             registry=self.registry,
         )
+        for outcome in OUTCOMES:
+            # A series that begins with its first crash would hide that crash from `increase`.
+            self._passes.labels(outcome)
         self._calls = Counter(
             "tunnel_operator_azure_calls",
-            "Calls to Azure, by service, verb and outcome.",
-            ["service", "verb", "outcome"],
+            "Calls to Azure, by service, verb and code: ok, or what the answer was instead.",
+            ["service", "verb", "code"],
             registry=self.registry,
         )
-        self.queue_depth = Gauge(
-            "tunnel_operator_queue_depth", "Tunnels that are due.", registry=self.registry
+        self._call_times = Histogram(
+            "tunnel_operator_azure_call_seconds",
+            "How long calls to Azure take, by service and verb.",
+            ["service", "verb"],
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+            registry=self.registry,
         )
-        self.tunnels = Gauge(
-            "tunnel_operator_tunnels", "Tunnels in the cluster.", registry=self.registry
-        )
+        self._gauges = [
+            Gauge(name, text, registry=self.registry)
+            for name, text in (
+                ("tunnel_operator_queue_depth", "Tunnels that are due and wait for a worker."),
+                ("tunnel_operator_active_passes", "Tunnels that are being worked on."),
+                ("tunnel_operator_oldest_pass_seconds", "How long the oldest pass has gone on."),
+                ("tunnel_operator_tunnels", "Tunnels in the watched namespaces."),
+            )
+        ]
+
+    def watch(
+        self,
+        *,
+        queue_depth: Callable[[], float],
+        active_passes: Callable[[], float],
+        oldest_pass: Callable[[], float],
+        tunnels: Callable[[], float],
+    ) -> None:
+        """Show at each scrape what these return then."""
+        functions = (queue_depth, active_passes, oldest_pass, tunnels)
+        for gauge, function in zip(self._gauges, functions, strict=True):
+            gauge.set_function(function)
 
     def observe_pass(self, outcome: str, seconds: float) -> None:
         """Count a pass."""
         self._passes.labels(outcome).observe(seconds)
 
-    def observe_call(self, service: str, verb: str, outcome: str) -> None:
+    def observe_call(self, service: str, verb: str, code: str, seconds: float) -> None:
         """Count a call to Azure."""
-        self._calls.labels(service, verb, outcome).inc()
+        self._calls.labels(service, verb, code).inc()
+        self._call_times.labels(service, verb).observe(seconds)
 
     def render(self) -> bytes:
         """Return all of it as Prometheus reads it."""

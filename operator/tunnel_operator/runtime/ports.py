@@ -15,7 +15,7 @@ from ..api.tunnel import Device, Tunnel, TunnelStatus
 from ..api.tunnel_class import TunnelClassSpec
 from ..core.actions import EnsureHybridConnection
 from ..core.notices import Notice
-from ..core.observed import HybridConnection, Kind
+from ..core.observed import Failure, HybridConnection, Kind, Step
 from ..core.sweep import Marked
 
 
@@ -56,6 +56,18 @@ class Events(Protocol):
 
     async def record(self, tunnel: Tunnel, notice: Notice) -> None:
         """Tell people. What can not be told is lost; nothing depends on it."""
+
+
+class Recorder(Protocol):
+    """Keeps the metrics of Tunnels."""
+
+    def report(
+        self, tunnel: Tunnel, status: TunnelStatus, failures: Mapping[Step, Failure]
+    ) -> None:
+        """Take what was just decided about a Tunnel, as it was then."""
+
+    def forget(self, key: Key) -> None:
+        """Drop all that is kept of a Tunnel that is gone, or is another controller's."""
 
 
 class Relay(Protocol):

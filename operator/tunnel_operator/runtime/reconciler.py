@@ -49,7 +49,7 @@ from ..errors import TunnelError
 from .cache import Cache
 from .leadership import Leadership
 from .memory import Memory, Revision
-from .ports import Clock, Cluster, Devices, Events, Relay
+from .ports import Clock, Cluster, Devices, Events, Recorder, Relay
 
 MAX_ROUNDS = 8
 """How often one pass looks again after it has acted; more can only come from a fault of ours."""
@@ -68,6 +68,7 @@ class World:
     cache: Cache
     memory: Memory
     leadership: Leadership
+    recorder: Recorder
     clock: Clock
 
 
@@ -99,15 +100,18 @@ class Reconciler:
             tunnel = await world.cluster.get_tunnel(key)
             if tunnel is None:
                 world.memory.forget(key)
+                world.recorder.forget(key)
                 return None
             current = _Pass(key, tunnel, world.cache.class_of(tunnel))
             if not self._is_mine(current.klass):
+                world.recorder.forget(key)
                 return None
             now = world.clock()
             observed = await self._gather(current, now)
             decision = plan(tunnel, current.klass, observed, now, default_image=self._default_image)
             await self._report(tunnel, decision.status)
             await self._tell(current, decision)
+            world.recorder.report(tunnel, decision.status, observed.failures)
             if not decision.branches:
                 return decision.recheck_at
             await self._execute(current, decision.branches)

@@ -47,10 +47,15 @@ class Workers:
         self._attempts: dict[Key, int] = {}
         self._draining = asyncio.Event()
 
+    def oldest_pass(self) -> timedelta:
+        """Return how long the oldest pass has gone on; zero when none does."""
+        # A copy: metrics are read in another thread.
+        oldest = min(list(self._running.values()), default=None)
+        return timedelta(0) if oldest is None else self._clock() - oldest
+
     def is_stuck(self) -> bool:
         """Tell whether a pass has gone on for longer than any can."""
-        oldest = min(self._running.values(), default=None)
-        return oldest is not None and self._clock() - oldest > STUCK_AFTER
+        return self.oldest_pass() > STUCK_AFTER
 
     async def run(self) -> None:
         """Work until `drain`. A fault in a pass is logged and its key tried again later."""

@@ -68,6 +68,17 @@ async def test_a_converged_tunnel_costs_no_write_and_no_method_call(world):
     assert world.azure.calls["open mri-7"] == opened == 1
 
 
+async def test_a_tunnel_that_is_refused_after_its_end_is_not_looked_at_without_a_pause(world):
+    key = world.apply(tunnel_body(ttl="1h"))
+    await world.settle(key)
+    world.apply(tunnel_body(ttl="24h"))
+    await world.settle(key)
+    assert world.ready(key) == ("False", "TTLTooLong")
+    await world.pass_time(key, timedelta(hours=2))
+    assert without_remains(world)
+    assert await world.reconcile(key) is None
+
+
 async def test_a_restarted_operator_writes_nothing_for_a_tunnel_that_runs(world):
     key = world.apply(tunnel_body())
     await world.settle(key)

@@ -1,0 +1,64 @@
+"""Calls to Azure, counted and timed where they are made."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Protocol
+
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from msrest.exceptions import ClientException, HttpOperationError
+
+from .azure_errors import HUB_CODES, hub_error_code
+
+OK = "ok"
+"""The code of a call that was answered as hoped for, and of one that says there is nothing."""
+
+
+class CallObserver(Protocol):
+    """Counts calls to Azure."""
+
+    def __call__(self, service: str, verb: str, code: str, seconds: float) -> None:
+        """Take one call: to which service, to what end, how it was answered and how long it took."""
+
+
+@contextmanager
+def counted(observe: CallObserver, service: str, verb: str) -> Iterator[None]:
+    """Tell the observer of what is called inside; every exception goes on as it came."""
+    began, code = time.monotonic(), OK
+    try:
+        yield
+    except BaseException as error:
+        code = code_of(error)
+        raise
+    finally:
+        observe(service, verb, code, time.monotonic() - began)
+
+
+def code_of(error: BaseException) -> str:
+    """Return a short word for a failed call, out of a list that is closed: it becomes a label.
+
+    It is the HTTP status or IoT Hub's own code where there was an answer.
+    """
+    match error:
+        case BaseExceptionGroup(exceptions=(first, *_)):
+            code = code_of(first)
+        case HttpResponseError(status_code=int(status)):
+            code = _word(status)
+        case HttpOperationError(response=response) if response is not None:
+            said = hub_error_code(response.status_code, response.headers, response.text)
+            code = str(said) if said in HUB_CODES else _word(response.status_code)
+        case ClientAuthenticationError():
+            code = "no-token"
+        case TimeoutError():
+            code = "timeout"
+        case AzureError() | ClientException():
+            code = "unreachable"
+        case _:
+            # Called off, or a fault of ours.
+            code = "broken-off"
+    return code
+
+
+def _word(status: int) -> str:
+    return str(status) if status in set(HTTPStatus) else "other"

@@ -1,0 +1,210 @@
+"""At every instant of any run, who waits by kstatus is told the truth."""
+
+import asyncio
+import copy
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from support.kstatus import KStatus, kstatus
+from support.operator_world import Crash, OperatorWorld, ended_status
+from support.tunnels import tunnel_body
+from tunnel_operator.api.keys import Key
+from tunnel_operator.core.observed import Kind
+
+KEY = Key("imaging", "mri-7")
+CRD = yaml.safe_load((Path(__file__).parents[3] / "crds/tunnels.yaml").read_text())
+[VERSION] = CRD["spec"]["versions"]
+FRESH = VERSION["schema"]["openAPIV3Schema"]["properties"]["status"]["default"]
+
+FOR_A_PERSON = {"ClassNotFound", "TTLTooLong", "NoHost", "DeviceRefused"}
+"""Of the reasons that can come up in this world, those that waiting does not mend."""
+
+AT_REST = {"Open", "Expired", "Idle", "Suspended"}
+
+
+class WatchedWorld(OperatorWorld):
+    """Looks at the Tunnel before every single call and write of the operator's."""
+
+    def _step(self, name):
+        self.look()
+        super()._step(name)
+
+    def look(self):
+        body = self.cluster.tunnels.get(KEY)
+        if body is not None:
+            check(body)
+
+
+def check(body):
+    status, found = body.get("status") or {}, kstatus(body)
+    conditions = {c["type"]: c for c in status["conditions"]}
+    ready = conditions["Ready"]
+    is_observed = status.get("observedGeneration") == body["metadata"]["generation"]
+    assert len(conditions) == len(status["conditions"])
+    assert not {"Reconciling", "Stalled"} <= conditions.keys()
+    # Abnormal-true conditions are there only while they are true.
+    assert {conditions[c]["status"] for c in conditions.keys() & {"Reconciling", "Stalled"}} <= {
+        "True"
+    }
+    if "deletionTimestamp" in body["metadata"]:
+        assert found is KStatus.TERMINATING
+        return
+    if ready["reason"] == "Pending" or not is_observed:
+        assert found is KStatus.IN_PROGRESS
+        return
+    assert (found is KStatus.CURRENT) == (ready["status"] == "True")
+    assert (found is KStatus.FAILED) == (ready["reason"] in FOR_A_PERSON)
+    is_done = ready["reason"] in AT_REST and "Reconciling" not in conditions
+    assert is_done or {"Reconciling", "Stalled"} & conditions.keys()
+    assert {c["observedGeneration"] for c in conditions.values()} == {status["observedGeneration"]}
+
+
+class Watching(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.world = WatchedWorld()
+        self.classes = self.world.classes
+        self.spec = {}
+        self.created = 0
+
+    @property
+    def exists(self):
+        return KEY in self.world.cluster.tunnels
+
+    def run(self, coroutine):
+        try:
+            asyncio.run(coroutine)
+        except (Crash, BaseExceptionGroup) as error:
+            crashes = error.split(Crash)[1] if isinstance(error, BaseExceptionGroup) else None
+            if crashes is not None:
+                raise crashes from error
+            self.world.crash_at = None
+            self.world.start_operator()
+
+    @precondition(lambda self: not self.exists)
+    @rule()
+    def create(self):
+        self.created += 1
+        self.spec = {"ttl": "10m"}
+        body = tunnel_body(uid=f"{self.created:08d}-uid", **self.spec)
+        # As the API server does it.
+        body["status"] = copy.deepcopy(FRESH)
+        self.world.apply(body)
+        assert kstatus(body) is KStatus.IN_PROGRESS
+
+    @precondition(lambda self: self.exists)
+    @rule(
+        change=st.sampled_from(
+            [
+                {"ttl": "10m"},
+                {"ttl": "2h"},
+                {"ttl": "24h"},
+                {"suspend": True},
+                {"suspend": False},
+                {"renewals": 1},
+                {"renewals": 2},
+                {"expose": {"ingress": {}}},
+                {"expose": {}},
+                {"ports": [{"name": "ssh", "port": 22}, {"name": "db", "port": 5432}]},
+                {"ports": [{"name": "web", "port": 80, "protocol": "HTTP"}]},
+            ]
+        )
+    )
+    def edit(self, change):
+        # The CRD lets no Ingress through without a port for it.
+        wish = self.spec | change
+        is_web = "ports" not in wish or wish["ports"][0]["name"] == "web"
+        if wish.get("expose") and not is_web:
+            return
+        self.spec = wish
+        self.world.apply(tunnel_body(**self.spec))
+
+    @rule()
+    def delete(self):
+        self.world.delete(KEY)
+
+    @rule()
+    def operate(self):
+        self.run(self.world.reconcile(KEY))
+
+    @rule(steps=st.integers(0, 12))
+    def operate_and_crash(self, steps):
+        self.world.crash_at = self.world.steps + steps
+        self.run(self.world.reconcile(KEY))
+        self.world.crash_at = None
+
+    @rule(minutes=st.sampled_from([0.02, 0.5, 4, 11, 130]))
+    def time_passes(self, minutes):
+        self.run(self.world.pass_time(KEY, timedelta(minutes=minutes)))
+
+    @rule(online=st.booleans())
+    def device_connects(self, online):
+        (self.world.azure.online.add if online else self.world.azure.online.discard)("mri-7")
+
+    @rule(allowed=st.sampled_from([None, {"web"}]))
+    def device_allows(self, allowed):
+        self.world.azure.allowed = allowed
+
+    @rule()
+    def device_reboots(self):
+        self.world.azure.listening.clear()
+        self.world.run_kubelet()
+
+    @rule(outage=st.booleans())
+    def azure_fails(self, outage):
+        self.world.azure.outage = outage
+
+    @rule(is_there=st.booleans())
+    def class_comes_and_goes(self, is_there):
+        self.world.classes = self.classes if is_there else []
+        for klass in self.classes:
+            if is_there:
+                self.world.cache.put_class(klass)
+            else:
+                self.world.cache.drop_class(klass.metadata.name)
+
+    @rule(reason=st.sampled_from(["Idle", "Drained", "Failed", "Expired"]))
+    def forwarder_ends(self, reason):
+        pod = self.world.cluster.child(Kind.POD)
+        if pod is not None:
+            pod["status"] = ended_status(reason)
+            self.world.cluster.touch(pod)
+            self.world.cluster.feed(self.world.cache)
+
+    @invariant()
+    def it_is_true_now(self):
+        self.world.look()
+
+
+Watching.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestWatching = Watching.TestCase
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({}, KStatus.CURRENT),
+        (FRESH, KStatus.IN_PROGRESS),
+        ({"observedGeneration": 1, "conditions": [("Ready", "True")]}, KStatus.IN_PROGRESS),
+        ({"observedGeneration": 2, "conditions": [("Ready", "True")]}, KStatus.CURRENT),
+        ({"conditions": [("Ready", "False")]}, KStatus.IN_PROGRESS),
+        ({"conditions": [("Ready", "True"), ("Reconciling", "True")]}, KStatus.IN_PROGRESS),
+        ({"conditions": [("Ready", "True"), ("Stalled", "True")]}, KStatus.FAILED),
+        ({"conditions": [("Ready", "True"), ("Stalled", "False")]}, KStatus.CURRENT),
+    ],
+)
+def test_the_rules_are_those_of_kstatus(status, expected):
+    conditions = [
+        c if isinstance(c, dict) else {"type": c[0], "status": c[1]}
+        for c in status.get("conditions", ())
+    ]
+    body = {"metadata": {"generation": 2}, "status": status | {"conditions": conditions}}
+    assert kstatus(body) is expected
+    body["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    assert kstatus(body) is KStatus.TERMINATING
