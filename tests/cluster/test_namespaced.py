@@ -30,17 +30,19 @@ def own_namespace(kubectl, namespace):
 @pytest.fixture
 def installed(kubectl, namespace, own_namespace, tmp_path):
     """Install it, and return what was installed."""
+    subject = {"op": "replace", "path": "/subjects/0/namespace", "value": own_namespace}
+    patches = [{"target": {"kind": "RoleBinding"}, "patch": json.dumps([subject])}]
     operator = write_kustomization(
         tmp_path / "install",
+        patches=patches,
         namespace=own_namespace,
         resources=[os.path.relpath(MANIFESTS / "namespaced", tmp_path / "install")],
     )
-    subject = {"op": "replace", "path": "/subjects/0/namespace", "value": own_namespace}
     watched = write_kustomization(
         tmp_path / "watched",
         namespace=namespace,
         resources=[os.path.relpath(MANIFESTS / "namespaced/watched", tmp_path / "watched")],
-        patches=[{"target": {"kind": "RoleBinding"}, "patch": json.dumps([subject])}],
+        patches=patches,
     )
     for folder in (operator, watched):
         kubectl("apply", "-k", str(folder))

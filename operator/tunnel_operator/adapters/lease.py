@@ -103,7 +103,7 @@ class LeaseElector:
             async with asyncio.timeout(RETRY_SECONDS):
                 is_ours = await self._take_or_renew(started)
         except (TunnelError, TimeoutError) as error:
-            log.warning("leader.unsure", error=type(error).__name__)
+            log.warning("leader.unsure", error=type(error).__name__, message=str(error))
             return False
         if is_ours:
             self._right.grant(started + ACT_SECONDS)
