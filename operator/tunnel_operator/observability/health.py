@@ -39,6 +39,7 @@ async def serve_health(
     await runner.setup()
     try:
         await web.TCPSite(runner, None, port).start()
-        yield runner.addresses[0][1]
+        # With port 0 IPv4 and IPv6 get ports of their own; the shorter address is IPv4's.
+        yield min(runner.addresses, key=len)[1]
     finally:
         await runner.cleanup()
