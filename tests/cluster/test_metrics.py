@@ -28,8 +28,10 @@ async def test_a_tunnels_life_can_be_read_from_the_metrics(stage):
             text = answer.read().decode()
         return [s for family in text_string_to_metric_families(text) for s in family.samples]
 
-    def value(samples, name, **wanted):
-        found = [s.value for s in samples if s.name == name and wanted.items() <= s.labels.items()]
+    def value(samples, metric, **wanted):
+        found = [
+            s.value for s in samples if s.name == metric and wanted.items() <= s.labels.items()
+        ]
         return sum(found) if found else None
 
     stage.apply()
