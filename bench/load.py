@@ -38,6 +38,7 @@ from tunnel_forwarder.protocol.urls import TOKEN_HEADER, RelayEndpoint, connect_
 
 _SECONDS = 30.0
 _OPENING = 64
+_TOO_BUSY = ": this machine was too busy for them, so losses tell nothing about the relay"
 _MESSAGE = b"a message of a few bytes"
 
 
@@ -174,6 +175,9 @@ class Result:
     took: list[float] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     cpu: float = 0.0
+    behind: float = 0.0
+    """Seconds that the clients were late at the end: more than one, and this machine was too busy to tell."""
+
     seconds: float = 0.0
 
     def report(self) -> str:
@@ -186,6 +190,7 @@ class Result:
             f"memory for each       {self.idle_kib:.1f} KiB resident, both sockets\n"
             f"new streams           {self.begun} in {self.seconds:.1f} s"
             f" = {self.begun / max(self.seconds, 0.001):.0f}/s\n"
+            f"clients behind        {self.behind:.1f} s{_TOO_BUSY if self.behind > 1 else ''}\n"
             f"set-up and a message  median {middle * 1000:.0f} ms, 99 % {late * 1000:.0f} ms\n"
             f"relay's processor     {self.cpu / max(self.seconds, 0.001):.2f} of one\n"
             f"lost                  {len(self.lost)}{reasons}"
@@ -250,6 +255,7 @@ async def _begin_new(client: Client, rate: float, seconds: float, result: Result
             await asyncio.sleep(max(0.0, start + number / rate - loop.time()))
             tasks.create_task(one())
             result.begun += 1
+        result.behind = max(0.0, loop.time() - start - result.begun / rate)
 
 
 async def measure(given: argparse.Namespace, directory: Path) -> Result:

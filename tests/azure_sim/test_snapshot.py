@@ -172,7 +172,7 @@ async def test_killed_process_keeps_what_it_answered(state_dir):
         async with session.put(url, json={}, headers=headers, ssl=False) as response:
             assert response.status == 200
         process.kill()
-        await process.wait()
+        await process.communicate()
         process, content = await start()
         async with session.get(f"{content['adminUrl']}/hybrid-connections") as response:
             assert [one["name"] for one in await response.json()] == ["dev"]
