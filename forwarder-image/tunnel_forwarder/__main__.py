@@ -20,10 +20,10 @@ from .protocol import method
 from .protocol.errors import ProtocolError
 from .protocol.secret import Secret
 from .protocol.urls import RelayEndpoint
-from .receiver import Target
 from .remote import RemoteForwarder
 from .serve import ServeOptions, Serving
 from .session import Session
+from .targets import Target
 from .transport import tls_context
 
 ENDED, FAILED, BAD_SETTINGS = 0, 1, 2

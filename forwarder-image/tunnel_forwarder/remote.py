@@ -18,9 +18,10 @@ from .lifetime import EndReason, Lifetime
 from .protocol import control
 from .protocol.secret import Secret
 from .protocol.urls import RelayEndpoint, listen_url
-from .receiver import Receiver, Target
+from .receiver import Receiver
 from .session import Session
 from .stream import Carrier
+from .targets import Target
 from .transport import Dialer, tls_context
 
 LOOK_SECONDS = 5.0
@@ -31,13 +32,14 @@ LOOK_SECONDS = 5.0
 class RemoteLimits:
     """How much a remote forwarder takes on at once, and how long it waits (seconds).
 
-    `streams` counts the rendezvous that wait for a preamble, too.
+    `streams` counts the rendezvous that wait for a preamble, too; `mux_streams` those of one socket.
     """
 
     streams: int = 256
     dials: int = 32
     dial_timeout: float = 20.0
     target_timeout: float = 10.0
+    mux_streams: int = 512
 
 
 class RemoteForwarder:
@@ -51,6 +53,7 @@ class RemoteForwarder:
         token: Secret,
         targets: Mapping[str, Target],
         expires_at: datetime | None = None,
+        mux: bool = True,
         tls: ssl.SSLContext | None = None,
         limits: RemoteLimits | None = None,
         clock: Clock | None = None,
@@ -72,6 +75,7 @@ class RemoteForwarder:
             carrier=self._carrier,
             log=self._log,
             target_timeout=self._limits.target_timeout,
+            mux_streams=self._limits.mux_streams if mux else 0,
         )
         self._listener = Listener(self._url, token, self._dialer, self._take, log=self._log)
         self._group: asyncio.TaskGroup | None = None

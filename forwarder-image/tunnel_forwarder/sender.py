@@ -11,7 +11,7 @@ from .errors import DialError, Reason, RefusedError
 from .evidence import Evidence
 from .link import Link
 from .protocol.errors import ProtocolError
-from .protocol.preamble import PortRequest, Refusal, ReplyReader
+from .protocol.preamble import Mode, PortRequest, Refusal, ReplyReader
 from .protocol.secret import Secret
 from .protocol.settings import ForwarderSettings
 from .protocol.urls import connect_url
@@ -62,16 +62,18 @@ class Sender:
         log.info(event, tunnel=settings.tunnel, correlation_id=settings.correlation_id, **facts)
 
 
-async def ask_for_port(link: Link, name: str, *, within: float = REPLY_SECONDS) -> None:
+async def ask_for_port(
+    link: Link, name: str, *, mode: Mode = Mode.STREAM, within: float = REPLY_SECONDS
+) -> None:
     """Send the preamble and wait until it is accepted; the link then carries the stream's bytes.
 
     Raises LinkLostError or RefusedError, and the link is then closed.
     """
     try:
-        for message in PortRequest(name).to_messages():
+        for message in PortRequest(name, mode).to_messages():
             link.write(message)
         async with asyncio.timeout(within):
-            await _read_reply(link, name)
+            await _read_reply(link, name, mode)
     except TimeoutError:
         link.abort("no answer to the preamble")
         raise RefusedError(
@@ -82,8 +84,8 @@ async def ask_for_port(link: Link, name: str, *, within: float = REPLY_SECONDS) 
         raise
 
 
-async def _read_reply(link: Link, name: str) -> None:
-    reader = ReplyReader()
+async def _read_reply(link: Link, name: str, mode: Mode) -> None:
+    reader = ReplyReader(mode)
     answer = None
     while answer is None:
         data = await link.read()

@@ -16,10 +16,10 @@ from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.errors import Reason
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
-from tunnel_forwarder.receiver import Target
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.sender import Sender
 from tunnel_forwarder.session import Session
+from tunnel_forwarder.targets import Target
 from tunnel_forwarder.transport import Dialer, tls_context
 from tunnel_forwarder.warm import WarmPool
 
