@@ -182,8 +182,10 @@ class Link(WebSocket):
 
 
 def _loss(ending: Ending) -> LinkLostError:
-    refused = ending.reason == closing.TARGET_REFUSED
     text = str(ending)
-    return LinkLostError(
-        f"{text[0].upper()}{text[1:]}.", Reason.TARGET_REFUSED if refused else Reason.LINK_LOST
-    )
+    reason = Reason.LINK_LOST
+    if ending.reason == closing.TARGET_REFUSED:
+        reason = Reason.TARGET_REFUSED
+    elif ending.code == closing.TOKEN_EXPIRED:
+        reason = Reason.EXPIRED
+    return LinkLostError(f"{text[0].upper()}{text[1:]}.", reason)

@@ -55,7 +55,7 @@ class LocalForwarder:
         settings = sender.settings
         self.session = session
         if pool is None:  # an empty pool is false
-            pool = WarmPool(sender.rendezvous, settings.warm_connections)
+            pool = WarmPool(sender.rendezvous, settings.warm_connections, settings.warm_most)
         self.pool = pool
         self.mux = MuxKeeper(sender.rendezvous, pool, max_streams) if settings.mux else None
         self.addresses: dict[str, int] = {}

@@ -19,6 +19,7 @@ from .protocol import control
 from .protocol.secret import Secret
 from .protocol.urls import RelayEndpoint, listen_url
 from .receiver import Receiver
+from .renewal import TokenSource, keep_renewed
 from .session import Session
 from .stream import Carrier
 from .targets import Target
@@ -43,7 +44,10 @@ class RemoteLimits:
 
 
 class RemoteForwarder:
-    """Listens while the `async with` block runs, and at most until `expires_at`."""
+    """Listens while the `async with` block runs, and at most until `expires_at`.
+
+    `token_source` makes another token before one expires; without it, `renew` is the owner's business.
+    """
 
     def __init__(  # noqa: PLR0913 - the facts of one hybrid connection, by name
         self,
@@ -54,6 +58,7 @@ class RemoteForwarder:
         targets: Mapping[str, Target],
         expires_at: datetime | None = None,
         mux: bool = True,
+        token_source: TokenSource | None = None,
         tls: ssl.SSLContext | None = None,
         limits: RemoteLimits | None = None,
         clock: Clock | None = None,
@@ -66,6 +71,7 @@ class RemoteForwarder:
         self.end_reason: EndReason | None = None
         self._limits = limits or RemoteLimits()
         self._log: structlog.stdlib.BoundLogger = log or structlog.get_logger()
+        self._token_source = token_source
         self._dialer = Dialer(tls or tls_context(), timeout=self._limits.dial_timeout)
         self._carrier = Carrier(self.session)
         self._receiver = Receiver(
@@ -122,10 +128,13 @@ class RemoteForwarder:
         """Listen until the deadline or `stop`; `async with` does this in a task of its own."""
         try:
             async with asyncio.TaskGroup() as self._group:
-                background = (
+                background = [
                     self._group.create_task(self._listener.run(), name="control-channel"),
                     self._group.create_task(self._dialer.keep_alive(), name="keep-alive"),
-                )
+                ]
+                if self._token_source is not None:
+                    renewal = self._keep_renewed(self._token_source)
+                    background.append(self._group.create_task(renewal, name="renewal"))
                 try:
                     self.end_reason = await self._end()
                 finally:
@@ -150,6 +159,11 @@ class RemoteForwarder:
         self._receiver.targets = dict(targets)
         self.expires_at = expires_at
         self._changed.set()
+
+    async def _keep_renewed(self, source: TokenSource) -> None:
+        await keep_renewed(
+            self._listener.token, source, self.renew, clock=self.session.clock, log=self._log
+        )
 
     def _url(self) -> str:
         return listen_url(self.endpoint, self.hybrid_connection, tracking_id=str(uuid.uuid4()))

@@ -3,10 +3,11 @@
 import asyncio
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
+from .clock import Clock
 from .errors import DialError, Reason, RefusedError
 from .evidence import Evidence
 from .link import Link
@@ -15,6 +16,7 @@ from .protocol.preamble import Mode, PortRequest, Refusal, ReplyReader
 from .protocol.secret import Secret
 from .protocol.settings import ForwarderSettings
 from .protocol.urls import connect_url
+from .renewal import expiry
 from .transport import Dialer
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -39,6 +41,7 @@ class Sender:
     evidence: Evidence
     slots: asyncio.Semaphore
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    clock: Clock = field(default_factory=Clock)
 
     async def rendezvous(self) -> Link:
         """Return a link that the device's listener has accepted. Raises DialError."""
@@ -50,12 +53,20 @@ class Sender:
             async with self.slots:
                 await self.dialer.dial(url, link, token=self.token)
         except DialError as error:
+            self._tell_expired(error)
             if self.evidence.refuted(str(error)):
                 self._log("path.refuted", reason=error.reason.value, message=str(error))
             raise
         if self.evidence.proven():
             self._log("path.proven")
         return link
+
+    def _tell_expired(self, error: DialError) -> None:
+        """Say so when a token that was not accepted has expired."""
+        if error.reason is Reason.UNAUTHORIZED:
+            expires_at = expiry(self.token)
+            if expires_at is not None and expires_at <= self.clock.now().timestamp():
+                error.reason = Reason.EXPIRED
 
     def _log(self, event: str, **facts: str) -> None:
         settings = self.settings

@@ -57,7 +57,8 @@ class ForwarderSettings:
 
     It ends by itself at `expires_at`, and after `idle_seconds` without a byte (0: never for idleness).
     With `mux` it offers the device to share one socket among all streams (`mux.py`); a device that does
-    not know how is met with one socket for each.
+    not know how is met with one socket for each. `warm_most` lets the pool of warm connections grow on
+    demand (0: it has always `warm_connections`).
     """
 
     tunnel: str
@@ -69,6 +70,7 @@ class ForwarderSettings:
     idle_seconds: int
     warm_connections: int
     mux: bool = False
+    warm_most: int = 0
 
     def to_json(self) -> str:
         """Return the file's text; the same settings give the same text."""
@@ -86,7 +88,8 @@ class ForwarderSettings:
                 "idleSeconds": self.idle_seconds,
                 "warmConnections": self.warm_connections,
             }
-            | ({"mux": True} if self.mux else {}),
+            | ({"mux": True} if self.mux else {})
+            | ({"warmConnectionsMost": self.warm_most} if self.warm_most else {}),
             indent=2,
             sort_keys=True,
         )
@@ -112,6 +115,7 @@ class ForwarderSettings:
             idle_seconds=_count(body, "idleSeconds"),
             warm_connections=_count(body, "warmConnections"),
             mux=_get(body, "mux", bool) if "mux" in body else False,
+            warm_most=_count(body, "warmConnectionsMost") if "warmConnectionsMost" in body else 0,
         )
 
 
