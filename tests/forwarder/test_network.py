@@ -117,7 +117,8 @@ async def test_a_relay_that_closes_what_is_idle_is_dialled_again(relay, certific
             for _ in range(3):
                 await until(lambda: tunnel.local._stands_ready and relay.streams)
                 await relay.drop_streams()
-                await until(lambda: not relay.streams or tunnel.local._stands_ready)
+                if mux:  # a client that comes before the loss is noticed shares it
+                    await until(lambda: not tunnel.local._stands_ready)
                 async with connected(tunnel.port()) as client:
                     await client.send(b"hello")
                     assert await client.read(5) == b"hello"
