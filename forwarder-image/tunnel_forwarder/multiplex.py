@@ -57,6 +57,7 @@ class MuxStream:
             self.lose(self._lost)
         elif self._ended:
             reads.eof()
+        self._session.flush()  # the credit for what had arrived
 
     def write(self, chunk: Chunk) -> None:
         """Send bytes as soon as there is credit and it is this stream's turn."""

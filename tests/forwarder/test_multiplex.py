@@ -10,6 +10,7 @@ from support.peers import connected, echo, listening
 from support.waiting import until
 from tunnel_forwarder.errors import Reason
 from tunnel_forwarder.keeper import MuxKeeper
+from tunnel_forwarder.protocol.mux import WINDOW
 from tunnel_forwarder.remote import RemoteLimits
 from tunnel_forwarder.targets import Target
 from tunnel_forwarder.warm import WarmPool
@@ -81,6 +82,37 @@ async def test_the_answer_to_a_question_takes_one_round_trip(bridge):
             await client.send(b"question")
             assert await client.read(8) == b"question"
         assert [frame[0] for frame in frames[:2]] == [1, 4]  # OPEN, DATA
+
+
+async def test_what_waits_for_a_slow_target_is_bounded_and_goes_on(bridge, monkeypatch):
+    """A whole window is there before the target is: its credit must be given back then."""
+    asked, opened, connect = asyncio.Event(), asyncio.Event(), Target.connect
+
+    async def connect_later(target, *, within):
+        asked.set()
+        await opened.wait()
+        return await connect(target, within=within)
+
+    async def swallow(reader, writer):
+        await reader.readexactly(8 * WINDOW)
+        writer.write(b"done")
+        await reader.read()
+
+    monkeypatch.setattr(Target, "connect", connect_later)
+    async with (
+        listening(swallow) as target,
+        bridge({"echo": target}) as tunnel,
+        connected(tunnel.port(), limit=1 << 22) as client,
+    ):
+        sending = asyncio.create_task(client.send(b"x" * 8 * WINDOW))
+        await asked.wait()
+        theirs = tunnel.remote._receiver._sessions
+        await until(lambda: next(iter(theirs)).mux._streams[1].receivable == 0)
+        (stream,) = next(iter(theirs))._streams.values()
+        assert sum(map(len, stream._inbox)) == WINDOW
+        opened.set()
+        assert await client.read(4) == b"done"
+        await sending
 
 
 async def test_a_client_that_leaves_at_once_leaves_nothing_behind(bridge):
