@@ -39,14 +39,27 @@ class Bridge:
 
 
 def make_settings(
-    endpoint, *, names=("echo",), warm=0, idle=0, expires_at=None, listen=0, mux=False, udp=()
+    endpoint,
+    *,
+    names=("echo",),
+    warm=0,
+    idle=0,
+    expires_at=None,
+    listen=0,
+    mux=False,
+    udp=(),
+    named=None,
 ):
+    listens = named or dict.fromkeys(names, listen)
     return ForwarderSettings(
         tunnel="imaging/mri-7",
         correlation_id="c-1",
         endpoint=endpoint,
         hybrid_connection="hc",
-        ports=tuple(ListenPort(name, listen, "udp" if name in udp else "tcp") for name in names),
+        ports=tuple(
+            ListenPort(name, port, "udp" if name in udp else "tcp")
+            for name, port in listens.items()
+        ),
         expires_at=expires_at or datetime.now(UTC) + timedelta(hours=1),
         idle_seconds=idle,
         warm_connections=warm,
