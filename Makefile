@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export CLUSTER ?= auto
 
-.PHONY: help setup demo cluster down lint format unit apiserver e2e promtool test lock clean
+.PHONY: help setup demo cluster down lint format unit apiserver e2e programs promtool test bench soak lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,7 +39,7 @@ format: setup ## Rewrite the code as the formatter and the linter want it
 	@$(BIN)/ruff check --fix .
 
 unit: setup ## The tests that need nothing but Python
-	@$(BIN)/python -m pytest -m "not apiserver and not e2e"
+	@$(BIN)/python -m pytest -m "not apiserver and not e2e and not programs"
 
 apiserver: setup ## The operator against a real API server
 	@$(BIN)/python -m pytest -m apiserver
@@ -50,9 +50,19 @@ e2e: cluster ## Real node, real Pods, real Ingress
 promtool: setup ## Get promtool, with which the tests check the alerts (they skip that without it)
 	@$(BIN)/python -m tunnel_dev promtool
 
+programs: setup ## OpenSSH, rsync, PostgreSQL, nginx and DNS through a tunnel on this machine
+	@$(BIN)/python -m pytest -m programs
+
 test: cluster ## All tests, set-up included
 	@$(BIN)/python -m tunnel_dev promtool || echo "The tests of the alerts are skipped."
 	@$(BIN)/python -m pytest
+
+bench: setup ## The bridge beside ssh, socat, stunnel, rathole and bore; a quarter of an hour
+	@bench/peers.sh
+	@PYTHONPATH=bench $(BIN)/python -m bridge $(BENCH)
+
+soak: setup ## The bridge with random faults, for 20 minutes (SOAK="--minutes 5")
+	@PYTHONPATH=tests:bench $(BIN)/python -m bridge.soak $(SOAK)
 
 lock: setup ## Write the hash-locked requirements files again
 	@./requirements/lock.sh

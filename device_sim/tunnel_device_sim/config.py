@@ -21,18 +21,23 @@ def parse_pairs(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class AllowList:
-    """The targets that the device opens, whoever asks. A host is compared as it is written."""
+    """The targets that the device opens, whoever asks. A host is compared as it is written.
 
-    targets: frozenset[tuple[str, int]]
+    HOST:PORT allows TCP, HOST:PORT/udp datagrams, and unix:/PATH the socket of that name.
+    """
+
+    targets: frozenset[tuple[str, str, int]]
 
     @classmethod
     def parse(cls, entries: Iterable[str]) -> "AllowList":
-        """Read entries of the form HOST:PORT. Raises ProtocolError."""
-        return cls(frozenset(_host_and_port(entry) for entry in entries))
+        """Read entries of those forms. Raises ProtocolError."""
+        return cls(frozenset(_entry(entry) for entry in entries))
 
     def permits(self, forward: Forward) -> bool:
         """Tell whether the device opens this target."""
-        return (forward.host.lower(), forward.port) in self.targets
+        if forward.protocol == "unix":
+            return ("unix", forward.host, 0) in self.targets
+        return (forward.protocol, forward.host.lower(), forward.port) in self.targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,15 @@ class DeviceConfig:
             return parse_pairs(self.connection_string.reveal())["DeviceId"]
         except KeyError:
             raise ProtocolError("The connection string lacks DeviceId.") from None
+
+
+def _entry(entry: str) -> tuple[str, str, int]:
+    if entry.startswith("unix:/"):
+        return "unix", entry.removeprefix("unix:"), 0
+    address, _, protocol = entry.partition("/")
+    if protocol not in ("", "tcp", "udp"):
+        raise ProtocolError(f"{entry!r} is of no known protocol.")
+    return protocol or "tcp", *_host_and_port(address)
 
 
 def _host_and_port(entry: str) -> tuple[str, int]:

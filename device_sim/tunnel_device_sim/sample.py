@@ -9,8 +9,8 @@ import structlog
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.protocol import sas
 from tunnel_forwarder.protocol.secret import Secret
-from tunnel_forwarder.receiver import Target
 from tunnel_forwarder.remote import RemoteForwarder
+from tunnel_forwarder.targets import Target
 
 from .config import SampleMode
 from .tunnels import Answer, Tunnels

@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 
-from tunnel_forwarder import tcp
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.protocol.method import (
     CloseRequest,
@@ -22,10 +21,11 @@ from tunnel_forwarder.protocol.method import (
     OpenAnswer,
     OpenRequest,
 )
+from tunnel_forwarder.protocol.mux import FEATURE
 from tunnel_forwarder.protocol.secret import Secret
-from tunnel_forwarder.receiver import Target
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.stream import isolated
+from tunnel_forwarder.targets import Network, Target
 
 from . import AGENT
 from .config import AllowList
@@ -35,6 +35,11 @@ LISTEN_SECONDS = 8.0
 
 PROBE_SECONDS = 1.0
 STOP_SECONDS = 4.0
+
+FEATURES = frozenset({FEATURE})
+"""What this device speaks beyond version 1, when it is asked for."""
+
+_NETWORKS = frozenset(network.value for network in Network)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -104,9 +109,9 @@ class Tunnels:
         """Listen as the request says, or go on listening with its deadline, token and forwards."""
         allowed = [self.allow.permits(forward) for forward in request.forwards]
         if not all(allowed):
-            return Answer(403, _answer(request.forwards, allowed).to_payload())
-        if any(forward.protocol != "tcp" for forward in request.forwards):
-            return Answer.refusal(400, "This device forwards TCP only.")
+            return Answer(403, _answer(request, allowed).to_payload())
+        if any(forward.protocol not in _NETWORKS for forward in request.forwards):
+            return Answer.refusal(400, f"This device forwards {', '.join(sorted(_NETWORKS))} only.")
         if request.expires_at <= self.clock.now():
             return Answer.refusal(400, "The deadline has passed already.")
         await self._close_others(request)
@@ -182,39 +187,46 @@ class Tunnels:
                 await tunnel.forwarder.wait_listening()
         except TimeoutError:
             sentence = f"Not listening yet; still trying. {tunnel.forwarder.trouble}"
-            payload = _answer(request.forwards, allowed).to_payload()
+            payload = _answer(request, allowed).to_payload()
             return Answer(503, payload | {"error": sentence})
         reachable = await asyncio.gather(*map(_is_reachable, request.forwards))
-        return Answer(
-            200, _answer(request.forwards, allowed, reachable, listening=True).to_payload()
-        )
+        return Answer(200, _answer(request, allowed, reachable, listening=True).to_payload())
 
 
 def _targets(request: OpenRequest) -> dict[str, Target]:
-    return {forward.port_name: Target(forward.host, forward.port) for forward in request.forwards}
+    return {forward.port_name: _target(forward) for forward in request.forwards}
+
+
+def _target(forward: Forward) -> Target:
+    return Target(forward.host, forward.port, Network(forward.protocol))
 
 
 def _answer(
-    forwards: tuple[Forward, ...],
+    request: OpenRequest,
     allowed: list[bool],
-    reachable: list[bool] | None = None,
+    reachable: list[bool | None] | None = None,
     *,
     listening: bool = False,
 ) -> OpenAnswer:
-    reached: list[bool] | list[None] = reachable or [None] * len(forwards)
+    reached = reachable or [None] * len(request.forwards)
     return OpenAnswer(
         agent=AGENT,
         listening=listening,
         forwards=tuple(
             ForwardAnswer(forward.port_name, ok, reach)
-            for forward, ok, reach in zip(forwards, allowed, reached, strict=True)
+            for forward, ok, reach in zip(request.forwards, allowed, reached, strict=True)
         ),
+        features=tuple(feature for feature in request.features if feature in FEATURES),
     )
 
 
-async def _is_reachable(forward: Forward) -> bool:
+async def _is_reachable(forward: Forward) -> bool | None:
+    """Tell whether something answers there; with UDP nobody knows before it is asked something."""
+    target = _target(forward)
+    if target.network is Network.UDP:
+        return None
     try:
-        sock = await tcp.connect(forward.host, forward.port, within=PROBE_SECONDS)
+        sock = await target.connect(within=PROBE_SECONDS)
     except OSError:
         return False
     sock.close()

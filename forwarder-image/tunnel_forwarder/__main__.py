@@ -20,10 +20,11 @@ from .protocol import method
 from .protocol.errors import ProtocolError
 from .protocol.secret import Secret
 from .protocol.urls import RelayEndpoint
-from .receiver import Target
 from .remote import RemoteForwarder
+from .renewal import TokenSource
 from .serve import ServeOptions, Serving
 from .session import Session
+from .targets import Network, Target
 from .transport import tls_context
 
 ENDED, FAILED, BAD_SETTINGS = 0, 1, 2
@@ -74,7 +75,8 @@ async def listen(options: argparse.Namespace) -> int:
         forwarder = RemoteForwarder(
             endpoint=RelayEndpoint.parse(options.endpoint),
             hybrid_connection=options.hybrid_connection,
-            token=Secret(options.token_file.read_text(encoding="utf-8").strip()),
+            token=_read_token(options.token_file),
+            token_source=_token_source(options.token_file),
             targets=dict(_forward(text) for text in options.forward),
             expires_at=options.expires_at and method.parse_time(options.expires_at),
             tls=tls_context(options.ca_file and options.ca_file.read_text(encoding="utf-8")),
@@ -89,13 +91,31 @@ async def listen(options: argparse.Namespace) -> int:
     return ENDED
 
 
+def _read_token(path: Path) -> Secret:
+    return Secret(path.read_text(encoding="utf-8").strip())
+
+
+def _token_source(path: Path) -> TokenSource:
+    """Return what reads the file again: whoever put the token there may put another one."""
+
+    async def source() -> Secret:
+        return await asyncio.to_thread(_read_token, path)
+
+    return source
+
+
 def _forward(text: str) -> tuple[str, Target]:
-    """Read NAME=HOST:PORT. Raises ProtocolError."""
+    """Read NAME=HOST:PORT, NAME=HOST:PORT/udp or NAME=unix:/PATH. Raises ProtocolError."""
     name, _, address = text.partition("=")
+    if name and address.startswith("unix:/"):
+        return name, Target(address.removeprefix("unix:"), 0, Network.UNIX)
+    address, slash, protocol = address.partition("/")
+    if slash and protocol not in ("tcp", "udp"):
+        raise ProtocolError(f"{text!r} is of no known protocol.")
     host, _, port = address.rpartition(":")
     if not name or not host or not port.isdecimal():
         raise ProtocolError(f"{text!r} is not of the form NAME=HOST:PORT.")
-    return name, Target(host.strip("[]"), int(port))
+    return name, Target(host.strip("[]"), int(port), Network(protocol or "tcp"))
 
 
 def _innermost(error: BaseException) -> str:

@@ -17,6 +17,8 @@ class Reason(StrEnum):
 
     NO_LISTENER = "no_listener"
     UNAUTHORIZED = "unauthorized"
+    EXPIRED = "expired"
+    PROXY_REFUSED = "proxy_refused"
     DIAL_TIMEOUT = "dial_timeout"
     DIAL_REFUSED = "dial_refused"
     UNREACHABLE = "unreachable"

@@ -8,7 +8,7 @@ from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
 
 from .errors import LinkLostError, Reason
 from .protocol import closing
-from .pump import Chunk, Flow, Pump
+from .pump import Chunk, Owner, Pressure, Reader
 from .transport import ABORT_SECONDS, CLOSE_SECONDS, WebSocket
 
 READ_AHEAD = 64 * 1024
@@ -49,9 +49,9 @@ class Link(WebSocket):
         self._inbox = bytearray()
         self._arrival = asyncio.Event()
         self.ending: Ending | None = None
-        self._pump: Pump | None = None
-        self._reads: Flow | None = None
-        self._writes: Flow | None = None
+        self._pump: Owner | None = None
+        self._reads: Reader | None = None
+        self._writes: Pressure | None = None
         self._on_ended: list[Callable[[], None]] = []
 
     # What picows calls.
@@ -102,7 +102,7 @@ class Link(WebSocket):
             self._deliver_ending(ending, self._pump, self._reads)
 
     @staticmethod
-    def _deliver_ending(ending: Ending, pump: Pump, reads: Flow) -> None:
+    def _deliver_ending(ending: Ending, pump: Owner, reads: Reader) -> None:
         if ending.orderly:
             reads.eof()
         else:
@@ -137,7 +137,7 @@ class Link(WebSocket):
 
     # The End of a pump.
 
-    def start(self, pump: Pump, *, reads: Flow, writes: Flow) -> None:
+    def start(self, pump: Owner, *, reads: Reader, writes: Pressure) -> None:
         """Hand what has arrived, and all that will, to the pump."""
         self._pump, self._reads, self._writes = pump, reads, writes
         self.resume_reading()
@@ -182,8 +182,10 @@ class Link(WebSocket):
 
 
 def _loss(ending: Ending) -> LinkLostError:
-    refused = ending.reason == closing.TARGET_REFUSED
     text = str(ending)
-    return LinkLostError(
-        f"{text[0].upper()}{text[1:]}.", Reason.TARGET_REFUSED if refused else Reason.LINK_LOST
-    )
+    reason = Reason.LINK_LOST
+    if ending.reason == closing.TARGET_REFUSED:
+        reason = Reason.TARGET_REFUSED
+    elif ending.code == closing.TOKEN_EXPIRED:
+        reason = Reason.EXPIRED
+    return LinkLostError(f"{text[0].upper()}{text[1:]}.", reason)

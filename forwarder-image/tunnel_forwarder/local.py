@@ -11,10 +11,14 @@ from collections.abc import AsyncIterator
 import structlog
 from prometheus_client import Histogram
 
-from . import tcp
+from . import tcp, udp
 from .errors import LinkLostError, Reason, RefusedError, TunnelError
+from .keeper import MuxKeeper
 from .link import Link
+from .protocol.datagram import IDLE_SECONDS
+from .protocol.preamble import PortRequest
 from .protocol.settings import ListenPort
+from .pump import End
 from .sender import Sender, ask_for_port
 from .session import Session
 from .stream import Carrier, isolated
@@ -38,7 +42,7 @@ _NEVER_STALE = frozenset({Reason.TARGET_REFUSED, Reason.MODE_MISMATCH, Reason.UN
 class LocalForwarder:
     """Forwards clients while `running`. A stream is set up in a task of its own, and lives in it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, by name
         self,
         sender: Sender,
         session: Session,
@@ -46,17 +50,21 @@ class LocalForwarder:
         set_up: Histogram,
         max_streams: int = MAX_STREAMS,
         pool: WarmPool | None = None,
+        udp_idle: float = IDLE_SECONDS,
     ) -> None:
         settings = sender.settings
         self.session = session
         if pool is None:  # an empty pool is false
-            pool = WarmPool(sender.rendezvous, settings.warm_connections)
+            pool = WarmPool(sender.rendezvous, settings.warm_connections, settings.warm_most)
         self.pool = pool
+        self.mux = MuxKeeper(sender.rendezvous, pool, max_streams) if settings.mux else None
         self.addresses: dict[str, int] = {}
         self._sender = sender
         self._ports = settings.ports
         self._set_up = set_up
         self._max_streams = max_streams
+        self._udp_idle = udp_idle
+        self._udp: list[asyncio.DatagramTransport] = []
         self._carrier = Carrier(session)
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -70,14 +78,22 @@ class LocalForwarder:
     @property
     def ready(self) -> bool:
         """Whether a client that comes now can be expected to reach the device."""
-        return bool(self._accepting) and (len(self.pool) > 0 or self._sender.evidence.ready)
+        return self._taking and (self._stands_ready or self._sender.evidence.ready)
+
+    @property
+    def _taking(self) -> bool:
+        return bool(self._accepting or self._udp)
+
+    @property
+    def _stands_ready(self) -> bool:
+        return len(self.pool) > 0 or (self.mux is not None and self.mux.session is not None)
 
     @property
     def why(self) -> str:
         """Why `ready` is as it is, in a sentence."""
-        if not self._accepting:
+        if not self._taking:
             return "The forwarder takes no clients."
-        if len(self.pool) > 0:
+        if self._stands_ready:
             return "A connection to the device's listener stands ready."
         return self._sender.evidence.why
 
@@ -89,15 +105,18 @@ class LocalForwarder:
         """
         try:
             for port in self._ports:
-                sock = tcp.listen(port.listen)
+                sock = udp.bind(port.listen) if port.is_udp else tcp.listen(port.listen)
                 self._sockets.append(sock)
                 self.addresses[port.name] = sock.getsockname()[1]
             async with asyncio.TaskGroup() as tasks:
                 background = (
-                    tasks.create_task(self.pool.run(), name="warm-pool"),
+                    tasks.create_task((self.mux or self.pool).run(), name="warm"),
                     tasks.create_task(self._sender.dialer.keep_alive(), name="keep-alive"),
                 )
                 for port, sock in zip(self._ports, self._sockets, strict=True):
+                    if port.is_udp:
+                        await self._receive(port, sock, tasks)
+                        continue
                     accept = self._accept(port, sock, tasks)
                     self._accepting.append(tasks.create_task(accept, name=f"accept-{port.name}"))
                 try:
@@ -116,6 +135,9 @@ class LocalForwarder:
         for task in self._accepting:
             task.cancel()
         self._accepting.clear()
+        for transport in self._udp:
+            transport.close()
+        self._udp.clear()
 
     async def drained(self) -> None:
         """Return once no stream is left."""
@@ -136,8 +158,8 @@ class LocalForwarder:
             while True:
                 client = await self._next_client(sock)
                 if len(self._streams) >= self._max_streams:
-                    text = f"All {self._max_streams} streams are taken."
-                    self._refuse(port, client, RefusedError(Reason.TOO_MANY_STREAMS, text))
+                    self._note_refusal(port, tcp.peer_name(client), self._no_room())
+                    tcp.reset(client)
                     continue
                 task = tasks.create_task(self._serve(port, client), name=f"stream-{port.name}")
                 self._streams.add(task)
@@ -145,8 +167,7 @@ class LocalForwarder:
                 task.add_done_callback(functools.partial(self._ended, client))
 
     def _ended(self, client: socket.socket, task: asyncio.Task[None]) -> None:
-        self._streams.discard(task)
-        self._setting_up.discard(task)
+        self._discard(task)
         client.close()  # still open only if the task was cancelled before it began
 
     async def _next_client(self, sock: socket.socket) -> socket.socket:
@@ -162,30 +183,86 @@ class LocalForwarder:
                 self._log.warning("accept.failed", message=str(error))
                 await asyncio.sleep(SHORTAGE_SECONDS)
 
+    def _discard(self, task: asyncio.Task[None]) -> None:
+        self._streams.discard(task)
+        self._setting_up.discard(task)
+
+    async def _receive(
+        self, port: ListenPort, sock: socket.socket, tasks: asyncio.TaskGroup
+    ) -> None:
+        """Take datagrams; each source gets a stream of its own."""
+
+        def begin(end: udp.DatagramEnd, peer: str) -> bool:
+            if len(self._streams) >= self._max_streams:
+                self._note_refusal(port, peer, self._no_room())
+                return False
+            work = self._serve_datagrams(port, end, peer, protocol)
+            task = tasks.create_task(work, name=f"datagrams-{port.name}")
+            self._streams.add(task)
+            self._setting_up.add(task)
+            task.add_done_callback(self._discard)
+            return True
+
+        protocol = udp.UdpPort(begin, idle=self._udp_idle)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=sock)
+        self._udp.append(transport)
+
     async def _serve(self, port: ListenPort, client: socket.socket) -> None:
         with isolated(self._log):
-            peer = tcp.peer_name(client)
-            began = self.session.clock.monotonic()
+            peer, bare = tcp.peer_name(client), True
             try:
-                link, warm = await self._link_to(port)
+                async with self._stream_to(port, peer) as (far, accepted, log):
+                    bare = False
+                    await self._carrier.carry(client, far, log, accepted=accepted)
             except TunnelError as error:
-                self._refuse(port, client, error)
-                return
-            except BaseException:
-                tcp.reset(client)
-                raise
-            self._setting_up -= {asyncio.current_task()}
-            took = self.session.clock.monotonic() - began
-            self._set_up.observe(took)
-            log = self._log.bind(
-                stream=next(self._numbers),
-                rendezvous=link.tracking_id,  # the device's log has it, with a suffix of the relay's
-                port=port.name,
-                peer=peer,
-                warm=warm,
-                set_up_seconds=round(took, 4),
-            )
-            await self._carrier.carry(client, link, log)
+                self._note_refusal(port, peer, error)
+            finally:
+                if bare:
+                    tcp.reset(client)
+
+    async def _serve_datagrams(
+        self, port: ListenPort, end: udp.DatagramEnd, peer: str, source: udp.UdpPort
+    ) -> None:
+        with isolated(self._log):
+            try:
+                async with self._stream_to(port, peer) as (far, accepted, log):
+                    await self._carrier.join(end, far, log, attach=end.begin, accepted=accepted)
+            except TunnelError as error:
+                self._note_refusal(port, peer, error)
+            finally:
+                source.forget(end)
+
+    @contextlib.asynccontextmanager
+    async def _stream_to(
+        self, port: ListenPort, peer: str
+    ) -> AsyncIterator[tuple[End, asyncio.Future[None] | None, structlog.stdlib.BoundLogger]]:
+        """Give the far end of a new stream, what will tell that it is accepted if it is not, and a log.
+
+        On a shared socket the client's bytes travel right behind the request, so that an answer takes
+        one round trip. Elsewhere no byte of the client is read before the device has accepted: it can
+        then be tried again on another link.
+        """
+        clock = self.session.clock
+        began, task = clock.monotonic(), asyncio.current_task()
+        log = self._log.bind(stream=next(self._numbers), port=port.name, peer=peer)
+
+        def note(*_: object) -> None:
+            self._setting_up.discard(task)
+            self._set_up.observe(clock.monotonic() - began)
+
+        shared = self.mux.session if self.mux is not None else None
+        if shared is not None and not shared.mux.full:
+            stream = shared.open(_request(port))
+            stream.accepted.add_done_callback(lambda answer: note() if _is_good(answer) else None)
+            log = log.bind(rendezvous=shared.link.tracking_id, mux_stream=stream.number)
+            yield stream, stream.accepted, log
+            return
+        link, warm = await self._link_to(port)
+        note()
+        # The device's log has the rendezvous too, with a suffix of the relay's.
+        took = round(clock.monotonic() - began, 4)
+        yield link, None, log.bind(rendezvous=link.tracking_id, warm=warm, set_up_seconds=took)
 
     async def _link_to(self, port: ListenPort) -> tuple[Link, bool]:
         """Return a link on which the device has accepted the port, and whether it was a warm one."""
@@ -195,7 +272,7 @@ class LocalForwarder:
                 if link is not None and await self._is_accepted(link, port):
                     return link, True
                 link = await self._sender.rendezvous()
-                await ask_for_port(link, port.name)
+                await ask_for_port(link, port.name, mode=port.mode)
                 return link, False
         except TimeoutError:
             text = f"There was no stream within {SET_UP_SECONDS:g} s."
@@ -209,7 +286,7 @@ class LocalForwarder:
         once. Raises RefusedError or LinkLostError for answers that only a live listener gives.
         """
         try:
-            await ask_for_port(link, port.name, within=WARM_REPLY_SECONDS)
+            await ask_for_port(link, port.name, mode=port.mode, within=WARM_REPLY_SECONDS)
         except (LinkLostError, RefusedError) as error:
             if error.reason in _NEVER_STALE:
                 raise
@@ -217,9 +294,11 @@ class LocalForwarder:
             return False
         return True
 
-    def _refuse(self, port: ListenPort, client: socket.socket, error: TunnelError) -> None:
-        peer = tcp.peer_name(client)
-        tcp.reset(client)
+    def _no_room(self) -> RefusedError:
+        text = f"All {self._max_streams} streams are taken."
+        return RefusedError(Reason.TOO_MANY_STREAMS, text)
+
+    def _note_refusal(self, port: ListenPort, peer: str, error: TunnelError) -> None:
         self.session.refusals[error.reason] += 1
         self._log.warning(
             "stream.refused",
@@ -228,3 +307,11 @@ class LocalForwarder:
             reason=error.reason.value,
             message=str(error),
         )
+
+
+def _request(port: ListenPort) -> PortRequest:
+    return PortRequest(port.name, port.mode)
+
+
+def _is_good(answer: asyncio.Future[None]) -> bool:
+    return not answer.cancelled() and answer.exception() is None

@@ -19,6 +19,36 @@ from typing import Protocol
 Chunk = bytes | memoryview
 
 
+class Reader(Protocol):
+    """Takes what a connection brings."""
+
+    def data(self, chunk: Chunk) -> None:
+        """Take bytes."""
+
+    def eof(self) -> None:
+        """Take note of an orderly end."""
+
+
+class Pressure(Protocol):
+    """Is told when what is written to a connection piles up."""
+
+    def pause(self) -> None:
+        """Write no more for now."""
+
+    def resume(self) -> None:
+        """Go on writing."""
+
+
+class Owner(Protocol):
+    """Is told when a connection is no more."""
+
+    def abort(self, reason: str) -> None:
+        """End at once."""
+
+    def gone(self, end: "End", error: str | None) -> None:
+        """Note that the connection is no more."""
+
+
 class End(Protocol):
     """What a pump needs of a connection. No method blocks or raises."""
 

@@ -18,9 +18,11 @@ from .lifetime import EndReason, Lifetime
 from .protocol import control
 from .protocol.secret import Secret
 from .protocol.urls import RelayEndpoint, listen_url
-from .receiver import Receiver, Target
+from .receiver import Receiver
+from .renewal import TokenSource, keep_renewed
 from .session import Session
 from .stream import Carrier
+from .targets import Target
 from .transport import Dialer, tls_context
 
 LOOK_SECONDS = 5.0
@@ -31,17 +33,21 @@ LOOK_SECONDS = 5.0
 class RemoteLimits:
     """How much a remote forwarder takes on at once, and how long it waits (seconds).
 
-    `streams` counts the rendezvous that wait for a preamble, too.
+    `streams` counts the rendezvous that wait for a preamble, too; `mux_streams` those of one socket.
     """
 
     streams: int = 256
     dials: int = 32
     dial_timeout: float = 20.0
     target_timeout: float = 10.0
+    mux_streams: int = 512
 
 
 class RemoteForwarder:
-    """Listens while the `async with` block runs, and at most until `expires_at`."""
+    """Listens while the `async with` block runs, and at most until `expires_at`.
+
+    `token_source` makes another token before one expires; without it, `renew` is the owner's business.
+    """
 
     def __init__(  # noqa: PLR0913 - the facts of one hybrid connection, by name
         self,
@@ -51,6 +57,8 @@ class RemoteForwarder:
         token: Secret,
         targets: Mapping[str, Target],
         expires_at: datetime | None = None,
+        mux: bool = True,
+        token_source: TokenSource | None = None,
         tls: ssl.SSLContext | None = None,
         limits: RemoteLimits | None = None,
         clock: Clock | None = None,
@@ -63,6 +71,7 @@ class RemoteForwarder:
         self.end_reason: EndReason | None = None
         self._limits = limits or RemoteLimits()
         self._log: structlog.stdlib.BoundLogger = log or structlog.get_logger()
+        self._token_source = token_source
         self._dialer = Dialer(tls or tls_context(), timeout=self._limits.dial_timeout)
         self._carrier = Carrier(self.session)
         self._receiver = Receiver(
@@ -72,6 +81,7 @@ class RemoteForwarder:
             carrier=self._carrier,
             log=self._log,
             target_timeout=self._limits.target_timeout,
+            mux_streams=self._limits.mux_streams if mux else 0,
         )
         self._listener = Listener(self._url, token, self._dialer, self._take, log=self._log)
         self._group: asyncio.TaskGroup | None = None
@@ -118,10 +128,13 @@ class RemoteForwarder:
         """Listen until the deadline or `stop`; `async with` does this in a task of its own."""
         try:
             async with asyncio.TaskGroup() as self._group:
-                background = (
+                background = [
                     self._group.create_task(self._listener.run(), name="control-channel"),
                     self._group.create_task(self._dialer.keep_alive(), name="keep-alive"),
-                )
+                ]
+                if self._token_source is not None:
+                    renewal = self._keep_renewed(self._token_source)
+                    background.append(self._group.create_task(renewal, name="renewal"))
                 try:
                     self.end_reason = await self._end()
                 finally:
@@ -146,6 +159,11 @@ class RemoteForwarder:
         self._receiver.targets = dict(targets)
         self.expires_at = expires_at
         self._changed.set()
+
+    async def _keep_renewed(self, source: TokenSource) -> None:
+        await keep_renewed(
+            self._listener.token, source, self.renew, clock=self.session.clock, log=self._log
+        )
 
     def _url(self) -> str:
         return listen_url(self.endpoint, self.hybrid_connection, tracking_id=str(uuid.uuid4()))

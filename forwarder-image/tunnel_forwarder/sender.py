@@ -3,18 +3,20 @@
 import asyncio
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
+from .clock import Clock
 from .errors import DialError, Reason, RefusedError
 from .evidence import Evidence
 from .link import Link
 from .protocol.errors import ProtocolError
-from .protocol.preamble import PortRequest, Refusal, ReplyReader
+from .protocol.preamble import Mode, PortRequest, Refusal, ReplyReader
 from .protocol.secret import Secret
 from .protocol.settings import ForwarderSettings
 from .protocol.urls import connect_url
+from .renewal import expiry
 from .transport import Dialer
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -39,6 +41,7 @@ class Sender:
     evidence: Evidence
     slots: asyncio.Semaphore
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    clock: Clock = field(default_factory=Clock)
 
     async def rendezvous(self) -> Link:
         """Return a link that the device's listener has accepted. Raises DialError."""
@@ -50,6 +53,7 @@ class Sender:
             async with self.slots:
                 await self.dialer.dial(url, link, token=self.token)
         except DialError as error:
+            self._tell_expired(error)
             if self.evidence.refuted(str(error)):
                 self._log("path.refuted", reason=error.reason.value, message=str(error))
             raise
@@ -57,21 +61,30 @@ class Sender:
             self._log("path.proven")
         return link
 
+    def _tell_expired(self, error: DialError) -> None:
+        """Say so when a token that was not accepted has expired."""
+        if error.reason is Reason.UNAUTHORIZED:
+            expires_at = expiry(self.token)
+            if expires_at is not None and expires_at <= self.clock.now().timestamp():
+                error.reason = Reason.EXPIRED
+
     def _log(self, event: str, **facts: str) -> None:
         settings = self.settings
         log.info(event, tunnel=settings.tunnel, correlation_id=settings.correlation_id, **facts)
 
 
-async def ask_for_port(link: Link, name: str, *, within: float = REPLY_SECONDS) -> None:
+async def ask_for_port(
+    link: Link, name: str, *, mode: Mode = Mode.STREAM, within: float = REPLY_SECONDS
+) -> None:
     """Send the preamble and wait until it is accepted; the link then carries the stream's bytes.
 
     Raises LinkLostError or RefusedError, and the link is then closed.
     """
     try:
-        for message in PortRequest(name).to_messages():
+        for message in PortRequest(name, mode).to_messages():
             link.write(message)
         async with asyncio.timeout(within):
-            await _read_reply(link, name)
+            await _read_reply(link, name, mode)
     except TimeoutError:
         link.abort("no answer to the preamble")
         raise RefusedError(
@@ -82,8 +95,8 @@ async def ask_for_port(link: Link, name: str, *, within: float = REPLY_SECONDS) 
         raise
 
 
-async def _read_reply(link: Link, name: str) -> None:
-    reader = ReplyReader()
+async def _read_reply(link: Link, name: str, mode: Mode) -> None:
+    reader = ReplyReader(mode)
     answer = None
     while answer is None:
         data = await link.read()

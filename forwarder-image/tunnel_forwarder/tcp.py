@@ -142,7 +142,8 @@ def reset(sock: socket.socket) -> None:
 
 async def attach(sock: socket.socket, end: TcpEnd) -> None:
     """Make a connected socket a transport, which starts the end's pump."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     loop = asyncio.get_running_loop()
     try:
         # Despite its name it takes any connected socket (asyncio documentation).
@@ -166,7 +167,13 @@ def listen(port: int) -> socket.socket:
     return sock
 
 
-async def connect(host: str, port: int, *, within: float) -> socket.socket:
+async def connect(
+    host: str,
+    port: int,
+    *,
+    within: float,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+) -> socket.socket:
     """Return a connected socket, from the first of the host's addresses that answers.
 
     Each address gets its share of the time, so that a dead one leaves some for the others. Raises OSError
@@ -175,12 +182,12 @@ async def connect(host: str, port: int, *, within: float) -> socket.socket:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(within):
         try:
-            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = await loop.getaddrinfo(host, port, type=kind)
         except UnicodeError:
             raise OSError(errno.EINVAL, f"{host!r} is no host name") from None
         failure: OSError = OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
         for family, _, proto, _, address in addresses:
-            sock = socket.socket(family, socket.SOCK_STREAM, proto)
+            sock = socket.socket(family, kind, proto)
             try:
                 sock.setblocking(False)
                 async with asyncio.timeout(within / len(addresses)):
@@ -199,8 +206,16 @@ async def connect(host: str, port: int, *, within: float) -> socket.socket:
 def peer_name(sock: socket.socket) -> str:
     """Return the peer's address and port for a log; an IPv4 peer of an IPv6 socket in its own form."""
     try:
-        host, port = sock.getpeername()[:2]
+        name = sock.getpeername()
     except OSError:
         return "unknown"
+    if not isinstance(name, tuple):
+        return f"unix:{name}"
+    return address_name(name)
+
+
+def address_name(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    """Return an address of IPv4 or IPv6 for a log."""
+    host, port = address[:2]
     host = host.removeprefix("::ffff:")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -12,14 +12,17 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import picows
 from picows import WSCloseCode, WSListener, WSTransport
+from python_socks import ProxyError
 
 from . import tcp
 from .errors import DialError, Reason
 from .protocol.secret import Secret
 from .protocol.urls import TOKEN_HEADER
+from .proxy import proxy_for
 
 KEEP_ALIVE_SECONDS = 30.0
 """Between unsolicited Pongs. A listener without keep-alive was cut off after about four minutes
@@ -108,6 +111,17 @@ class WebSocket(WSListener):
         sock = self._transport.underlying_transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, option, int(DEAD_PATH_SECONDS * 1000) if watch else 0)
 
+    def keep_queue_short(self) -> None:
+        """Have the system take few bytes ahead of the network (Linux; elsewhere no change).
+
+        On a socket that streams share, what is queued there delays every one of them (tcp(7),
+        TCP_NOTSENT_LOWAT).
+        """
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        if self._transport is not None and self.connected and option is not None:
+            sock = self._transport.underlying_transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, option, WRITE_HIGH)
+
     def send_close(self, code: WSCloseCode = WSCloseCode.OK, reason: str = "") -> None:
         """Send a Close frame, once; reading goes on."""
         if self._transport is not None and self.connected:
@@ -127,10 +141,14 @@ W = TypeVar("W", bound=WebSocket)
 
 @dataclass(slots=True, eq=False)
 class Dialer:
-    """Opens WebSockets, and keeps them alive while they stand."""
+    """Opens WebSockets, and keeps them alive while they stand.
+
+    `proxy` says by which proxy a host and port are reached; a name is looked up at each dial.
+    """
 
     tls: ssl.SSLContext
     timeout: float = 20.0
+    proxy: Callable[[str, int], str | None] = proxy_for
     _open: set[WebSocket] = field(default_factory=set)
 
     async def dial(self, url: str, websocket: W, *, token: Secret | None = None) -> W:
@@ -154,6 +172,9 @@ class Dialer:
             raise _status_error(error) from None
         except picows.WSInvalidURL:  # whose text would quote the address
             raise DialError(Reason.UNREACHABLE, "The address is no WebSocket URL.") from None
+        except ProxyError as error:
+            sentence = f"The proxy gives no way to the relay: {error}."
+            raise DialError(Reason.PROXY_REFUSED, sentence) from None
         except (picows.WSError, OSError) as error:
             sentence = f"The relay can not be reached: {error}."
             raise DialError(Reason.UNREACHABLE, sentence) from error
@@ -164,6 +185,8 @@ class Dialer:
         return websocket
 
     async def _upgrade(self, url: str, websocket: W, token: Secret | None) -> WSListener | None:
+        parts = urlsplit(url)
+        proxy = self.proxy(parts.hostname or "", parts.port or 443)
         _, listener = await picows.ws_connect(
             lambda _request, _response: websocket,
             url,
@@ -171,6 +194,7 @@ class Dialer:
             websocket_handshake_timeout=None,  # ours goes from the start to the end
             socket_factory=lambda address: websocket.connect_to(address, within=self.timeout),
             extra_headers={TOKEN_HEADER: token.reveal()} if token is not None else None,
+            proxy=proxy,
             max_redirects=0,  # a redirect would carry the token to wherever it points
             max_frame_size=MAX_FRAME,
         )

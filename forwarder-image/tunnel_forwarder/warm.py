@@ -26,20 +26,38 @@ RETRY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 SETTLED_SECONDS = 5.0
 """A link that ends sooner counts as a failure, as its peer does not want to be met."""
 
+SHRINK_SECONDS = 60.0
+
 Dial = Callable[[], Awaitable[Link]]
 
 
 @dataclass(slots=True, eq=False)
 class WarmPool:
-    """Keeps `size` links ready while `run` runs; 0 keeps none, but proves the path now and then."""
+    """Keeps `size` links ready while `run` runs; 0 keeps none, but proves the path now and then.
+
+    A client that finds the last one, or none, makes it keep twice as many, up to `most`; each
+    `shrink_after` seconds without such a client make it keep one less, down to `size` again.
+    """
 
     dial: Dial
     size: int
+    most: int = 0
+    shrink_after: float = SHRINK_SECONDS
     max_age: float = MAX_AGE
     probe_every: float = PROBE_SECONDS
     retry: Sequence[float] = RETRY
     settled: float = SETTLED_SECONDS
     _idle: dict[Link, asyncio.Event] = field(default_factory=dict)
+    _wanted: int = field(init=False)
+    _missed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._wanted = self.size
+
+    @property
+    def wanted(self) -> int:
+        """How many are to be kept now."""
+        return self._wanted
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -51,17 +69,40 @@ class WarmPool:
             used.set()
             if link.connected and link.ending is None:
                 link.watch_path(watch=False)
+                if not self._idle:
+                    self._missed.set()
                 return link
             link.abandon()
+        self._missed.set()
         return None
 
     async def run(self) -> None:
         """Keep the pool full until cancelled, then close what is left."""
+        keepers: list[asyncio.Task[None]] = []
         async with asyncio.TaskGroup() as tasks:
-            for number in range(self.size):
-                tasks.create_task(self._keep_one(), name=f"warm-{number}")
             if not self.size:
                 tasks.create_task(self._probe(), name="probe")
+                return
+            while True:
+                while len(keepers) < self._wanted:
+                    name = f"warm-{len(keepers)}"
+                    keepers.append(tasks.create_task(self._keep_one(), name=name))
+                while len(keepers) > self._wanted:
+                    keepers.pop().cancel()
+                await self._adapt()
+
+    async def _adapt(self) -> None:
+        """Wait until another number is to be kept."""
+        before = self._wanted
+        while self._wanted == before:
+            self._missed.clear()
+            try:
+                async with asyncio.timeout(self.shrink_after):
+                    await self._missed.wait()
+            except TimeoutError:
+                self._wanted = max(self.size, self._wanted - 1)
+            else:
+                self._wanted = max(before, min(before * 2, self.most))
 
     async def _keep_one(self) -> None:
         loop = asyncio.get_running_loop()

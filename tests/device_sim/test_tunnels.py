@@ -143,10 +143,25 @@ async def test_an_unknown_method_is_404(device):
     assert (await device.methods.answer("Reboot", None)).status == 404
 
 
-async def test_datagrams_and_passed_deadlines_are_400(device):
-    forward = Forward("echo", "127.0.0.1", device.target, "udp")
-    assert (await device.open(forwards=(forward,))).status == 400
+async def test_unknown_protocols_and_passed_deadlines_are_refused(device):
+    forward = Forward("echo", "127.0.0.1", device.target, "sctp")
+    assert (await device.open(forwards=(forward,))).status == 403
     assert (await device.open(expires_at=datetime.now(UTC) - timedelta(seconds=1))).status == 400
+
+
+async def test_datagrams_are_allowed_by_themselves(device):
+    forward = Forward("echo", "127.0.0.1", device.target, "udp")
+    assert (await device.open(forwards=(forward,))).status == 403
+    device.tunnels.allow = AllowList.parse([f"127.0.0.1:{device.target}/udp"])
+    answer = await device.open(forwards=(forward,))
+    assert answer.status == 200
+    assert OpenAnswer.from_payload(answer.payload).forwards == (ForwardAnswer("echo", True, None),)
+
+
+async def test_a_shared_socket_is_offered_to_who_asks_for_it(device):
+    assert "features" not in (await device.open()).payload
+    answer = await device.open(features=("mux/1", "else/7"))
+    assert OpenAnswer.from_payload(answer.payload).features == ("mux/1",)
 
 
 async def test_the_same_open_again_changes_nothing(device, relay):

@@ -16,10 +16,10 @@ from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.errors import Reason
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
-from tunnel_forwarder.receiver import Target
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.sender import Sender
 from tunnel_forwarder.session import Session
+from tunnel_forwarder.targets import Target
 from tunnel_forwarder.transport import Dialer, tls_context
 from tunnel_forwarder.warm import WarmPool
 
@@ -117,7 +117,7 @@ async def test_refusals_by_the_relay_and_by_the_device(azure, local, remote):
     expired = local(token=azure.token("hc", seconds=-60))
     async with expired.running(), connected(expired.addresses["echo"]) as client:
         assert await client.is_reset()
-    assert expired.session.refusals[Reason.UNAUTHORIZED] == 1
+    assert expired.session.refusals[Reason.EXPIRED] == 1
 
 
 async def test_a_token_is_renewed_in_time_and_streams_outlive_it(azure, local, remote):

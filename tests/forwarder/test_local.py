@@ -109,7 +109,7 @@ async def test_the_devices_refusals_are_told_apart(bridge, monkeypatch, answer, 
         await link.read()
         link.write(answer)
 
-    monkeypatch.setattr(Receiver, "_negotiate", refuse)
+    monkeypatch.setattr(Receiver, "_serve", refuse)
     async with bridge({}, names=("echo",)) as tunnel:
         assert await refusal(tunnel.local) is reason
 

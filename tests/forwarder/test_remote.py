@@ -15,8 +15,8 @@ from tunnel_forwarder.lifetime import EndReason
 from tunnel_forwarder.link import Link
 from tunnel_forwarder.protocol.secret import Secret
 from tunnel_forwarder.protocol.urls import connect_url
-from tunnel_forwarder.receiver import Target, find_target
 from tunnel_forwarder.remote import RemoteLimits
+from tunnel_forwarder.targets import Target, find_target
 from tunnel_forwarder.transport import Dialer
 
 

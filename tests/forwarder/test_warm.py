@@ -121,3 +121,27 @@ async def test_none_are_kept_when_none_are_wanted():
         await until(lambda: len(dial.links) >= 3)
         assert len(pool) == 0
         assert all(link.closed for link in dial.links[:-1])
+
+
+async def test_it_grows_on_demand_and_shrinks_when_nobody_comes():
+    dial = Dials()
+    async with pooling(dial, 1, most=4, shrink_after=0.05) as pool:
+        await until(lambda: len(pool) == 1)
+        pool.take()
+        await until(lambda: pool.wanted == 2 and len(pool) == 2)
+        pool.take()
+        pool.take()
+        await until(lambda: pool.wanted == 4 and len(pool) == 4)
+        for _ in range(4):
+            pool.take()
+        await until(lambda: pool.wanted == 1 and len(pool) == 1)
+
+
+async def test_it_has_a_fixed_size_unless_told_otherwise():
+    dial = Dials()
+    async with pooling(dial, 2, shrink_after=0.01) as pool:
+        await until(lambda: len(pool) == 2)
+        for _ in range(5):
+            pool.take()
+        await until(lambda: len(pool) == 2)
+        assert pool.wanted == 2

@@ -8,16 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 from prometheus_client import CollectorRegistry
 
+from support.waiting import until
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
 from tunnel_forwarder.metrics import make_set_up_histogram
 from tunnel_forwarder.protocol.secret import Secret
 from tunnel_forwarder.protocol.settings import ForwarderSettings, ListenPort
-from tunnel_forwarder.receiver import Target
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.sender import Sender
 from tunnel_forwarder.session import Session
+from tunnel_forwarder.targets import Target
 from tunnel_forwarder.transport import Dialer
 
 SEND, LISTEN = (
@@ -37,16 +38,32 @@ class Bridge:
         return self.local.addresses[name]
 
 
-def make_settings(endpoint, *, names=("echo",), warm=0, idle=0, expires_at=None, listen=0):
+def make_settings(
+    endpoint,
+    *,
+    names=("echo",),
+    warm=0,
+    idle=0,
+    expires_at=None,
+    listen=0,
+    mux=False,
+    udp=(),
+    named=None,
+):
+    listens = named or dict.fromkeys(names, listen)
     return ForwarderSettings(
         tunnel="imaging/mri-7",
         correlation_id="c-1",
         endpoint=endpoint,
         hybrid_connection="hc",
-        ports=tuple(ListenPort(name, listen) for name in names),
+        ports=tuple(
+            ListenPort(name, port, "udp" if name in udp else "tcp")
+            for name, port in listens.items()
+        ),
         expires_at=expires_at or datetime.now(UTC) + timedelta(hours=1),
         idle_seconds=idle,
         warm_connections=warm,
+        mux=mux,
     )
 
 
@@ -55,7 +72,10 @@ def make_remote(relay, certificates, targets, **options):
         endpoint=relay.endpoint,
         hybrid_connection="hc",
         token=LISTEN,
-        targets={name: Target("127.0.0.1", port) for name, port in targets.items()},
+        targets={
+            name: to if isinstance(to, Target) else Target("127.0.0.1", to)
+            for name, to in targets.items()
+        },
         tls=certificates.client,
         **options,
     )
@@ -68,7 +88,9 @@ async def listening_device(relay, certificates, targets) -> AsyncIterator[Remote
         yield remote
 
 
-def make_local(relay, certificates, *, max_streams=1000, dial_timeout=5.0, pool=None, **settings):
+def make_local(
+    relay, certificates, *, max_streams=1000, dial_timeout=5.0, pool=None, udp_idle=60.0, **settings
+):
     sender = Sender(
         make_settings(relay.endpoint, **settings),
         SEND,
@@ -82,6 +104,7 @@ def make_local(relay, certificates, *, max_streams=1000, dial_timeout=5.0, pool=
         set_up=make_set_up_histogram(CollectorRegistry()),
         max_streams=max_streams,
         pool=pool and pool(sender),
+        udp_idle=udp_idle,
     )
 
 
@@ -89,4 +112,6 @@ def make_local(relay, certificates, *, max_streams=1000, dial_timeout=5.0, pool=
 async def bridging(relay, certificates, targets, *, names=None, **options) -> AsyncIterator[Bridge]:
     local = make_local(relay, certificates, names=names or tuple(targets), **options)
     async with listening_device(relay, certificates, targets) as remote, local.running():
+        if local.mux is not None:
+            await until(lambda: local.mux.session, what="the shared socket stands")
         yield Bridge(local, remote)

@@ -38,6 +38,8 @@ async def listening(serve: Serve, **options) -> AsyncIterator[int]:
         server.close()
         for task in tasks:
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 class Client:

@@ -34,14 +34,16 @@ class FakeRelay:
         self._ids = itertools.count(1)
 
     @contextlib.asynccontextmanager
-    async def running(self, tls: ssl.SSLContext) -> AsyncIterator["FakeRelay"]:
+    async def running(
+        self, tls: ssl.SSLContext, *, host: str = "127.0.0.1", name: str = "localhost"
+    ) -> AsyncIterator["FakeRelay"]:
         app = web.Application()
         app.router.add_get("/$hc/{path:.+}", self._handle)
         runner = web.AppRunner(app, shutdown_timeout=0.01)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+        site = web.TCPSite(runner, host, 0, ssl_context=tls)
         await site.start()
-        self.endpoint = RelayEndpoint("localhost", runner.addresses[0][1])
+        self.endpoint = RelayEndpoint(name, runner.addresses[0][1])
         try:
             yield self
         finally:

@@ -10,6 +10,9 @@ NO_CODE = 1005
 ABRUPT = 1006
 """No Close frame at all; never on the wire itself."""
 
+TOKEN_EXPIRED = 1008
+"""What the service closes with when a token has expired (documentation "Hybrid Connections protocol")."""
+
 TARGET_REFUSED = "target refused"
 """The listener could not open the target; it closes with 1011 instead of answering the preamble."""
 

@@ -17,11 +17,15 @@ T = TypeVar("T")
 
 VERSION = 1
 MAX_FORWARDS = 32
+MAX_FEATURES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """One port name and the target that the device is asked to connect it to."""
+    """One port name and the target that the device is asked to connect it to.
+
+    The protocol is "tcp", "udp", or "unix": the host is then a path, and the port 0.
+    """
 
     port_name: str
     host: str
@@ -31,7 +35,11 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """Asks the device to listen on a hybrid connection until `expires_at`."""
+    """Asks the device to listen on a hybrid connection until `expires_at`.
+
+    `features` are what the other end speaks beyond version 1 (`mux.FEATURE`); who does not know one
+    ignores it.
+    """
 
     tunnel: str
     uid: str
@@ -41,6 +49,7 @@ class OpenRequest:
     listen_token: Secret
     forwards: tuple[Forward, ...]
     expires_at: datetime
+    features: tuple[str, ...] = ()
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON object; it holds the token, so it is for the device alone."""
@@ -59,7 +68,7 @@ class OpenRequest:
                 for f in self.forwards
             ],
             "expiresAt": format_time(self.expires_at),
-        }
+        } | _optional_features(self.features)
 
     @classmethod
     def from_payload(cls, payload: object) -> "OpenRequest":
@@ -78,6 +87,7 @@ class OpenRequest:
             listen_token=Secret(_field(relay, "listenToken", str)),
             forwards=tuple(_forward(entry) for entry in forwards),
             expires_at=parse_time(_field(body, "expiresAt", str)),
+            features=_features(body),
         )
 
 
@@ -120,11 +130,12 @@ class ForwardAnswer:
 
 @dataclass(frozen=True, slots=True)
 class OpenAnswer:
-    """The device's answer to an open."""
+    """The device's answer to an open; `features` are those of the request that it speaks, too."""
 
     agent: str
     listening: bool
     forwards: tuple[ForwardAnswer, ...] = ()
+    features: tuple[str, ...] = ()
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -137,7 +148,7 @@ class OpenAnswer:
                 | ({} if f.reachable is None else {"reachable": f.reachable})
                 for f in self.forwards
             ],
-        }
+        } | _optional_features(self.features)
 
     @classmethod
     def from_payload(cls, payload: object) -> "OpenAnswer":
@@ -148,7 +159,19 @@ class OpenAnswer:
             agent=_field(body, "agent", str),
             listening=_field(body, "listening", bool),
             forwards=tuple(_forward_answer(entry) for entry in forwards),
+            features=_features(body),
         )
+
+
+def _optional_features(features: tuple[str, ...]) -> dict[str, Any]:
+    return {"features": list(features)} if features else {}
+
+
+def _features(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what can be read of the features; what can not be is no reason to refuse."""
+    features = body.get("features")
+    known = features if isinstance(features, list) else []
+    return tuple(feature for feature in known[:MAX_FEATURES] if isinstance(feature, str))
 
 
 def format_time(moment: datetime) -> str:
@@ -188,15 +211,22 @@ def _field(body: Mapping[str, Any], name: str, kind: type[T]) -> T:
 def _forward(entry: object) -> Forward:
     if not isinstance(entry, dict):
         raise ProtocolError("An entry of 'forwards' is not an object.")
-    port = _field(entry, "port", int)
-    if not 0 < port <= 65535:  # noqa: PLR2004 - a TCP port
+    port, protocol = _field(entry, "port", int), _field(entry, "protocol", str)
+    if not 0 < port <= 65535 and not (port == 0 and protocol == "unix"):  # noqa: PLR2004 - TCP, UDP
         raise ProtocolError(f"The port {port} is not between 1 and 65535.")
     return Forward(
-        port_name=_field(entry, "portName", str),
+        port_name=_port_name(entry),
         host=_field(entry, "host", str),
         port=port,
-        protocol=_field(entry, "protocol", str),
+        protocol=protocol,
     )
+
+
+def _port_name(entry: Mapping[str, Any]) -> str:
+    name = _field(entry, "portName", str)
+    if name.startswith("\0"):
+        raise ProtocolError("A port name that begins with NUL is reserved.")
+    return name
 
 
 def _forward_answer(entry: object) -> ForwardAnswer:

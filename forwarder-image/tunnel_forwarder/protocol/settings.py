@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from .errors import ProtocolError, is_text
 from .method import format_time, parse_time
-from .preamble import PortRequest
+from .preamble import Mode, PortRequest
 from .urls import RelayEndpoint
 
 SETTINGS_FILE = "settings.json"
@@ -26,13 +26,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ListenPort:
-    """One TCP port of the forwarder and the port name that it stands for on the device.
+    """One port of the forwarder and the port name that it stands for on the device.
 
-    0 lets the system choose a port, for tests.
+    0 lets the system choose a port, for tests. The protocol is "tcp" or "udp".
     """
 
     name: str
     listen: int
+    protocol: str = "tcp"
+
+    @property
+    def is_udp(self) -> bool:
+        """Whether it takes datagrams."""
+        return self.protocol == "udp"
+
+    @property
+    def mode(self) -> Mode:
+        """What the device is asked to carry."""
+        return Mode.DATAGRAM if self.is_udp else Mode.STREAM
+
+    def to_entry(self) -> dict[str, object]:
+        """Return the JSON object."""
+        entry: dict[str, object] = {"name": self.name, "listen": self.listen}
+        return entry | ({"protocol": self.protocol} if self.is_udp else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +56,9 @@ class ForwarderSettings:
     """The whole of a local forwarder's task.
 
     It ends by itself at `expires_at`, and after `idle_seconds` without a byte (0: never for idleness).
+    With `mux` it offers the device to share one socket among all streams (`mux.py`); a device that does
+    not know how is met with one socket for each. `warm_most` lets the pool of warm connections grow on
+    demand (0: it has always `warm_connections`).
     """
 
     tunnel: str
@@ -50,6 +69,8 @@ class ForwarderSettings:
     expires_at: datetime
     idle_seconds: int
     warm_connections: int
+    mux: bool = False
+    warm_most: int = 0
 
     def to_json(self) -> str:
         """Return the file's text; the same settings give the same text."""
@@ -62,11 +83,13 @@ class ForwarderSettings:
                     "endpoint": str(self.endpoint),
                     "hybridConnection": self.hybrid_connection,
                 },
-                "ports": [{"name": port.name, "listen": port.listen} for port in self.ports],
+                "ports": [port.to_entry() for port in self.ports],
                 "expiresAt": format_time(self.expires_at),
                 "idleSeconds": self.idle_seconds,
                 "warmConnections": self.warm_connections,
-            },
+            }
+            | ({"mux": True} if self.mux else {})
+            | ({"warmConnectionsMost": self.warm_most} if self.warm_most else {}),
             indent=2,
             sort_keys=True,
         )
@@ -91,22 +114,34 @@ class ForwarderSettings:
             expires_at=parse_time(_get(body, "expiresAt", str)),
             idle_seconds=_count(body, "idleSeconds"),
             warm_connections=_count(body, "warmConnections"),
+            mux=_get(body, "mux", bool) if "mux" in body else False,
+            warm_most=_count(body, "warmConnectionsMost") if "warmConnectionsMost" in body else 0,
         )
 
 
 def _ports(entries: list[object]) -> tuple[ListenPort, ...]:
-    ports = tuple(ListenPort(_get(e, "name", str), _count(e, "listen")) for e in entries)
+    ports = tuple(_port(entry) for entry in entries)
     if not ports:
         raise ProtocolError(f"{SETTINGS_FILE} names no port.")
     for port in ports:
         PortRequest(port.name).to_messages()  # raises for a name that can not be sent
+        if port.name.startswith("\0"):
+            raise ProtocolError(f"{SETTINGS_FILE}: a port name that begins with NUL is reserved.")
         if port.listen > MAX_PORT:
             raise ProtocolError(f"{SETTINGS_FILE}: {port.listen} is no TCP port.")
     names = [port.name for port in ports]
-    listens = [port.listen for port in ports if port.listen]
+    listens = [(port.listen, port.is_udp) for port in ports if port.listen]
     if len(set(names)) != len(names) or len(set(listens)) != len(listens):
         raise ProtocolError(f"{SETTINGS_FILE} has the same port twice.")
     return ports
+
+
+def _port(entry: object) -> ListenPort:
+    named = isinstance(entry, dict) and "protocol" in entry
+    protocol = _get(entry, "protocol", str) if named else "tcp"
+    if protocol not in ("tcp", "udp"):
+        raise ProtocolError(f"{SETTINGS_FILE}: {protocol!r} is neither tcp nor udp.")
+    return ListenPort(_get(entry, "name", str), _count(entry, "listen"), protocol)
 
 
 def _count(body: object, name: str) -> int:

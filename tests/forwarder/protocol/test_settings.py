@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -24,6 +25,26 @@ BODY = json.loads(SETTINGS.to_json())
 
 def test_settings_are_read_back():
     assert ForwarderSettings.from_json(SETTINGS.to_json()) == SETTINGS
+
+
+def test_what_is_optional_is_written_only_when_it_is_used():
+    assert "mux" not in BODY
+    assert "protocol" not in BODY["ports"][0]
+    more = replace(SETTINGS, mux=True, ports=(ListenPort("dns", 53, "udp"), ListenPort("d", 53)))
+    assert ForwarderSettings.from_json(more.to_json()) == more
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mux": 1},
+        {"ports": [{"name": "a", "listen": 1, "protocol": "sctp"}]},
+        {"ports": [{"name": "\0mux/1", "listen": 1}]},
+    ],
+)
+def test_what_is_optional_is_checked_when_it_is_there(change):
+    with pytest.raises(ProtocolError):
+        ForwarderSettings.from_json(json.dumps(BODY | change))
 
 
 def test_the_same_settings_give_the_same_text():

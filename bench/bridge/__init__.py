@@ -1,0 +1,1 @@
+"""The bridge beside what people use now: `make bench`."""
