@@ -22,6 +22,7 @@ from pathlib import Path
 import picows
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
+
 from simulation import (
     HYBRID_CONNECTION,
     Simulation,
@@ -32,7 +33,6 @@ from simulation import (
     simulating,
     until_exists,
 )
-
 from tunnel_forwarder.protocol.secret import Secret
 from tunnel_forwarder.protocol.urls import TOKEN_HEADER, RelayEndpoint, connect_url, listen_url
 

@@ -26,7 +26,6 @@ from simulation import (
     running,
     simulating,
 )
-
 from tunnel_forwarder.protocol.settings import ForwarderSettings, ListenPort
 
 GIB = 1 << 30
