@@ -105,6 +105,21 @@ def test_extending_a_tunnel_drops_no_stream(world):
     assert condition(world.tunnel("e2e-3"))["status"] == "True"
 
 
+def test_all_streams_may_share_one_socket(world):
+    body = world.stage.class_body
+    name = f"multiplex-{world.namespace}"
+    spec = body["spec"] | {"forwarder": {"multiplex": True}}
+    world.kubectl.apply(body | {"metadata": {"name": name}, "spec": spec})
+    world.start_device("e2e-2")
+    world.apply("e2e-2", tunnelClassName=name)
+    world.until_ready("e2e-2")
+    page, heard = world.through_service("e2e-2", WORDS)
+    assert "e2e-2" in page
+    assert heard == WORDS
+    world.kubectl("delete", "tunnel", "e2e-2", "-n", world.namespace, "--timeout=60s")
+    world.kubectl("delete", "tunnelclass", name)
+
+
 def test_how_long_it_takes(world, capsys):
     """Prints the time from apply to Ready beside that of a bare Pod of the same image, both warm."""
     world.start_device("e2e-1")

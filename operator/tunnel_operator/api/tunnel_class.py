@@ -74,6 +74,7 @@ class Forwarder(Model):
     image: str | None = None
     image_pull_policy: str = "IfNotPresent"
     warm_connections: int = 2
+    multiplex: bool = False
     resources: Resources = Resources()
 
 

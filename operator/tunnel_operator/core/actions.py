@@ -64,6 +64,7 @@ class OpenDevice:
     expires_at: datetime
     revision: str
     is_told: bool
+    is_multiplexed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def make_settings(tunnel: Tunnel, terms: Terms, expires_at: datetime) -> Forward
         expires_at=expires_at,
         idle_seconds=int(terms.idle_timeout.total_seconds()),
         warm_connections=terms.klass.forwarder.warm_connections,
+        mux=terms.is_multiplexed,
     )
 
 

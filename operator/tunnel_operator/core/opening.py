@@ -72,4 +72,5 @@ def _device(
             expires_at=expires_at,
             revision=terms.device_revision(expires_at),
             is_told=terms.is_device_told,
+            is_multiplexed=terms.is_multiplexed,
         )

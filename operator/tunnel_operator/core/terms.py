@@ -57,6 +57,11 @@ class Terms:
         """Whether the device is told where to listen; others know, and bring their own credential."""
         return self.klass.hybrid_connection_naming is Naming.TUNNEL
 
+    @property
+    def is_multiplexed(self) -> bool:
+        """Whether forwarder and device are to share one socket; a device that is told nothing can not."""
+        return self.klass.forwarder.multiplex and self.is_device_told
+
     def device_revision(self, expires_at: datetime) -> str:
         """Return a digest of all that the device is asked for; another one means: ask again."""
         where = [str(self.endpoint), self.hybrid_connection]
@@ -64,7 +69,8 @@ class Terms:
             # So it need not be asked again when ports or lifetime change.
             return names.digest(where)
         forwards = [(f.port_name, f.host, f.port, f.protocol) for f in self.forwards]
-        return names.digest([*where, forwards, expires_at.isoformat()])
+        wishes = [*where, forwards, expires_at.isoformat(), self.is_multiplexed]
+        return names.digest(wishes)
 
     def port_name(self, port: Port) -> str:
         """Return under which name a port is asked for on the way to the device."""

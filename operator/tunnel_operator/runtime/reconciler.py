@@ -7,7 +7,7 @@ from typing import assert_never
 
 import structlog
 
-from tunnel_forwarder.protocol import sas
+from tunnel_forwarder.protocol import mux, sas
 from tunnel_forwarder.protocol.method import CloseRequest, OpenRequest
 from tunnel_forwarder.protocol.secret import Secret
 from tunnel_forwarder.protocol.urls import RelayEndpoint
@@ -283,6 +283,7 @@ class Reconciler:
             ),
             forwards=action.forwards,
             expires_at=action.expires_at,
+            features=(mux.FEATURE,) if action.is_multiplexed else (),
         )
 
     async def _delete_object(self, current: _Pass, action: DeleteObject) -> None:

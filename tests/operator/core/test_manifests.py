@@ -28,6 +28,14 @@ def test_the_secret_holds_settings_that_the_forwarder_reads():
     assert [(p.name, p.listen) for p in settings.ports] == [("web", 10002), ("ssh", 10001)]
 
 
+def test_one_socket_is_offered_where_the_class_says_so_and_the_device_is_told():
+    told = a_class(forwarder={"multiplex": True})
+    stock = a_class(forwarder={"multiplex": True}, hybridConnectionNaming="Device")
+    for klass, expected in ((None, False), (told, True), (stock, False)):
+        tunnel, terms = made(klass)
+        assert manifests.make_settings(tunnel, terms, END).mux is expected
+
+
 def test_the_pod_is_as_restricted_as_pods_can_be():
     tunnel, terms = made()
     pod = manifests.make_pod(tunnel, terms)

@@ -308,6 +308,14 @@ async def test_people_are_told_of_transitions_once(world):
     assert [notice.reason.value for notice in world.told[4:]] == ["ExpiresSoon", "Expired"]
 
 
+async def test_a_device_is_told_that_one_socket_may_be_shared(world):
+    world.classes = [a_class(forwarder={"multiplex": True})]
+    world.start_operator()
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    assert world.azure.listening["mri-7"].features == ("mux/1",)
+
+
 async def test_clients_are_settled_before_anybody_is_let_in_and_may_change(world):
     key = world.apply(tunnel_body(allowedClients=[{"podSelector": {}}]))
     await world.settle(key)
