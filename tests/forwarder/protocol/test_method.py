@@ -24,7 +24,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
-FORWARDS = st.builds(Forward, TEXT, TEXT, st.integers(1, 65535), TEXT)
+# Names that begin with NUL are reserved.
+PORT_NAMES = TEXT.filter(lambda name: not name.startswith("\0"))
+FORWARDS = st.builds(Forward, PORT_NAMES, TEXT, st.integers(1, 65535), TEXT)
 OPENS = st.builds(
     OpenRequest,
     tunnel=TEXT,
