@@ -32,6 +32,7 @@ class Figures:
     cases: int = 0
     seconds: float = 0.0
     rss_before: int = 0
+    rss_after: int = 0
     files: set[str] = field(default_factory=set)
 
 
