@@ -24,7 +24,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
-FORWARDS = st.builds(Forward, TEXT, TEXT, st.integers(1, 65535), TEXT)
+FORWARDS = st.builds(
+    Forward, TEXT.filter(lambda name: not name.startswith("\0")), TEXT, st.integers(1, 65535), TEXT
+)
 OPENS = st.builds(
     OpenRequest,
     tunnel=TEXT,
@@ -49,6 +51,14 @@ DESIGN = {
     "forwards": [{"portName": "web", "host": "localhost", "port": 8080, "protocol": "tcp"}],
     "expiresAt": "2026-11-24T10:00:00Z",
 }
+
+
+def test_features_are_optional_and_what_can_not_be_read_of_them_is_ignored():
+    assert OpenRequest.from_payload(DESIGN).features == ()
+    asked = OpenRequest.from_payload(DESIGN | {"features": ["mux/1", 7]})
+    assert asked.features == ("mux/1",)
+    assert asked.to_payload()["features"] == ["mux/1"]
+    assert OpenRequest.from_payload(DESIGN | {"features": "mux/1"}).features == ()
 
 
 def test_the_payload_is_the_one_that_was_agreed():
