@@ -17,7 +17,7 @@ from .processes import Programs, free_port, wait_for_port
 from .systems import SYSTEMS, Place, System, standing
 
 QUICK = Load(first_bytes=20, seconds=1.0)
-DELAYED = Load(first_bytes=10, round_trips=12, seconds=2.0)
+DELAYED = Load(first_bytes=10, round_trips=12, seconds=1.5)
 Figures = dict[str, float]
 
 
@@ -58,7 +58,7 @@ def _spaced_first_byte(port: int) -> float:
 def run(options: argparse.Namespace) -> list[dict[str, object]]:
     """Return one record for each system, network and round."""
     records: list[dict[str, object]] = []
-    modes = [(None, options.rounds), (0, 1), (20, options.delayed_rounds)]
+    modes = [(None, options.rounds), (0, options.zero_rounds), (20, options.delayed_rounds)]
     with tempfile.TemporaryDirectory(prefix="bench-bridge-") as folder:
         target, programs = free_port(), Programs(Path(folder) / "target")
         bench = str(Path(__file__).parent.parent)
@@ -104,13 +104,20 @@ def main() -> None:
     parser.add_argument("--tools", type=Path, default=home / "bin")
     parser.add_argument("--python", type=Path, default=home / "venv" / "bin" / "python")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--zero-rounds", type=int, default=1, help="with toxiproxy and 0 ms")
     parser.add_argument("--delayed-rounds", type=int, default=2)
     parser.add_argument("--only", nargs="*", choices=list(SYSTEMS))
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
     options = parser.parse_args()
     records = run(options)
     options.results.mkdir(exist_ok=True)
-    (options.results / "bridge.json").write_text(json.dumps(records, indent=1) + "\n")
+    # What was not measured again is kept from the run before.
+    measured = {record["delay"] for record in records}
+    before = options.results / "bridge.json"
+    if before.exists():
+        kept = [r for r in json.loads(before.read_text()) if r["delay"] not in measured]
+        records = kept + records
+    before.write_text(json.dumps(records, indent=1) + "\n")
     report.write(records, options.results)
 
 

@@ -70,7 +70,20 @@ def _markdown(records: list[Record]) -> list[str]:
             lines.append(_row(rows, system, delay))
         failures = [r for r in rows if "failure" in r]
         lines += ["", *(f"* {r['system']}: {r['failure']}" for r in failures), ""]
-    return [*lines, *_costs(records)]
+    return [*lines, *_costs(records), "", *NOTES]
+
+
+NOTES = (
+    "## How to read it",
+    "",
+    "* First byte: from the connection's start to the first byte of an answer to the client's question.",
+    "* Ours and ssh -R, rathole and bore have a middle that both ends dial, as a device behind a firewall needs;",
+    "  socat and stunnel dial the device itself, over both legs. Ours alone encrypts each leg of the two by itself.",
+    "* toxiproxy delays no TCP handshake: dialling anew looks better than it is, by a round trip a leg. It passes",
+    "  no half-close on: where the client's own connection goes through it, the last column judges it alone.",
+    "* The loopback rows and the delayed rows may be of two runs (`--rounds 0` keeps the former).",
+    "* ssh -R's memory is that of the processes alone, without the session's login.",
+)
 
 
 def _row(rows: list[Record], system: str, delay: int | None) -> str:

@@ -24,7 +24,7 @@ import uvloop
 from support.bridge import make_local, make_remote
 from support.certificates import make_certificates
 from support.peers import connected, echo, listening
-from support.relay import FakeRelay
+from support.relay import FakeRelay, abort
 from support.waiting import until
 
 MIB = 1 << 20
@@ -90,7 +90,7 @@ class Soak:
                     await relay.drop_listeners()
                 case "one":
                     for pair in list(relay.streams)[:1]:
-                        pair[0]._req.transport.abort()  # noqa: SLF001
+                        abort(pair[0])
                 case "refuse":
                     relay.refuse_connect = self.random.choice([401, 404, 500, 503])
                     await asyncio.sleep(self.random.random())

@@ -109,11 +109,16 @@ def ours(*, warm: int, mux: bool) -> Build:
 def _device(place: Place, programs: Programs, facts: dict[str, object]) -> None:
     token = place.folder / "listen-token"
     token.write_text(str(facts["token"]))
-    far = place.legs.to(int(str(facts["port"])), ADDRESS)
+    port, host = int(str(facts["port"])), ADDRESS
+    if place.legs.milliseconds is not None:
+        # The relay names itself by its own port when it calls the device to a rendezvous. So the delayed leg
+        # has that port, too, at another of the relay's names; else only the control channel went over it.
+        host = "localhost"
+        place.legs.to(port, ADDRESS, listen=("127.0.0.1", port))
     command, env = place.forwarder
     programs.start(
         "device",
-        [*command, "listen", "--endpoint", f"sb://{ADDRESS}:{far}/", "--hybrid-connection", "hc",
+        [*command, "listen", "--endpoint", f"sb://{host}:{port}/", "--hybrid-connection", "hc",
          "--token-file", token, "--ca-file", str(facts["ca"]),
          "--forward", f"bench=127.0.0.1:{place.target}"],
         env,

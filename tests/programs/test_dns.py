@@ -1,14 +1,12 @@
 """DNS over datagrams (dnsmasq-base, bind9-dnsutils)."""
 
-import socket
-
 import pytest
 
 
 @pytest.fixture
 async def dns(needs, programs, free_port):
     needs("dnsmasq", "dig")
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port()
     options = (
         "--keep-in-foreground", f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces",
         "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file", "--user=root",

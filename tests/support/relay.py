@@ -51,12 +51,12 @@ class FakeRelay:
 
     async def drop_listeners(self) -> None:
         for listener in tuple(self.listeners):
-            listener._req.transport.abort()
+            abort(listener)
 
     async def drop_streams(self) -> None:
         for sender, listener in tuple(self.streams):
-            sender._req.transport.abort()
-            listener._req.transport.abort()
+            abort(sender)
+            abort(listener)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         action = request.query["sb-hc-action"]
@@ -122,7 +122,7 @@ class FakeRelay:
             self.streams.add(pair)
             await asyncio.gather(_pass(sender, listener), _pass(listener, sender))
         except ConnectionError:  # the listener left before it was met
-            sender._req.transport.abort()
+            abort(sender)
         finally:
             self.streams.discard(pair)
             meeting.over.set()
@@ -133,6 +133,11 @@ class Meeting:
     def __init__(self) -> None:
         self.ready = asyncio.get_running_loop().create_future()
         self.over = asyncio.Event()
+
+
+def abort(websocket: web.WebSocketResponse) -> None:
+    if websocket._req.transport is not None:  # else it is lost already
+        websocket._req.transport.abort()
 
 
 def _websocket() -> web.WebSocketResponse:
