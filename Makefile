@@ -53,9 +53,9 @@ promtool: setup ## Get promtool, with which the tests check the alerts (they ski
 programs: setup ## OpenSSH, rsync, PostgreSQL, nginx and DNS through a tunnel on this machine
 	@$(BIN)/python -m pytest -m programs
 
-test: cluster ## All tests, set-up included
+test: cluster ## All tests but `programs`, set-up included
 	@$(BIN)/python -m tunnel_dev promtool || echo "The tests of the alerts are skipped."
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not programs"
 
 bench: setup ## The bridge beside ssh, socat, stunnel, rathole and bore; a quarter of an hour
 	@bench/peers.sh
