@@ -7,9 +7,10 @@ import structlog
 
 from .errors import LinkLostError, Reason, RefusedError
 from .link import Link
-from .protocol import mux
+from .protocol import mux_events
 from .protocol.errors import ProtocolError
-from .protocol.mux import Multiplexer, RefusalCode
+from .protocol.mux import Multiplexer
+from .protocol.mux_events import RefusalCode
 from .protocol.preamble import PortRequest
 from .pump import Chunk, End, Owner, Pressure, Reader
 
@@ -273,15 +274,15 @@ class MuxSession:
         self.abort(error or "the connection was lost")
         self.ended.set()
 
-    def _take(self, event: mux.Event) -> None:
+    def _take(self, event: mux_events.Event) -> None:
         match event:
-            case mux.Opened(number, request) if self._on_open is not None:
+            case mux_events.Opened(number, request) if self._on_open is not None:
                 stream = self._streams[number] = MuxStream(self, number)
                 self._on_open(stream, request)
-            case mux.GoingAway():
+            case mux_events.GoingAway():
                 self.retired.set()
                 self._close_if_done()
-            case mux.Opened():
+            case mux_events.Opened():
                 pass
             case _:
                 stream_or_none = self._streams.get(event.stream)
@@ -294,20 +295,25 @@ class MuxSession:
 
 
 def _pass_on(
-    event: mux.Data | mux.Ended | mux.Accepted | mux.Refused | mux.WasReset, stream: MuxStream
+    event: mux_events.Data
+    | mux_events.Ended
+    | mux_events.Accepted
+    | mux_events.Refused
+    | mux_events.WasReset,
+    stream: MuxStream,
 ) -> None:
     match event:
-        case mux.Data(_, payload):
+        case mux_events.Data(_, payload):
             stream.take(payload)
-        case mux.Ended():
+        case mux_events.Ended():
             stream.end()
-        case mux.Accepted() if not stream.accepted.done():
+        case mux_events.Accepted() if not stream.accepted.done():
             stream.accepted.set_result(None)
-        case mux.Refused(_, code, text):
+        case mux_events.Refused(_, code, text):
             if not stream.accepted.done():
                 reason = REASONS.get(code, Reason.UNSUPPORTED)
                 stream.accepted.set_exception(RefusedError(reason, text))
                 stream.accepted.exception()  # as above
             stream.lose(text)
-        case mux.WasReset(_, text):
+        case mux_events.WasReset(_, text):
             stream.lose(f"the other side reset it: {text}")

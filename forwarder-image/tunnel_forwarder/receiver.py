@@ -19,7 +19,8 @@ from .multiplex import MuxSession, MuxStream
 from .protocol import closing
 from .protocol.control import Accept
 from .protocol.errors import ProtocolError
-from .protocol.mux import MUX_PORT_NAME, RefusalCode
+from .protocol.mux import MUX_PORT_NAME
+from .protocol.mux_events import RefusalCode
 from .protocol.preamble import Mode, PortRequest, Refusal, RequestReader, acceptance
 from .protocol.urls import reject_url
 from .pump import End

@@ -19,10 +19,20 @@ Python.
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 from .errors import ProtocolError
 from .frames import HEADER_LENGTH, MAX_PAYLOAD, FrameReader, Kind, make_frame
+from .mux_events import (
+    Accepted,
+    Data,
+    Ended,
+    Event,
+    GoingAway,
+    Opened,
+    RefusalCode,
+    Refused,
+    WasReset,
+)
 from .preamble import Mode, PortRequest
 
 FEATURE = "mux/1"
@@ -43,70 +53,6 @@ MAX_CONTROL = 256 * 1024
 
 MAX_ID = 0xFFFFFFFF
 _TEXT_LIMIT = 200
-
-
-class RefusalCode(IntEnum):
-    """Why a stream is refused."""
-
-    UNKNOWN_PORT = 1
-    MODE_MISMATCH = 2
-    TARGET_REFUSED = 3
-    TOO_MANY_STREAMS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The peer asks for a stream."""
-
-    stream: int
-    request: PortRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The peer gives the stream."""
-
-    stream: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The peer does not give the stream, which is over; `code` may be one that is not known here."""
-
-    stream: int
-    code: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Bytes; to be acknowledged by `consumed` when whoever reads them has room for more."""
-
-    stream: int
-    payload: memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The peer's direction has ended in order."""
-
-    stream: int
-
-
-@dataclass(frozen=True, slots=True)
-class WasReset:
-    """The stream is over, and incomplete."""
-
-    stream: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class GoingAway:
-    """The peer takes no further streams on this socket."""
-
-
-Event = Opened | Accepted | Refused | Data | Ended | WasReset | GoingAway
 
 
 @dataclass(slots=True, eq=False)

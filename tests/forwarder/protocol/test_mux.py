@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tunnel_forwarder.protocol import mux
+from tunnel_forwarder.protocol import mux, mux_events
 from tunnel_forwarder.protocol.errors import ProtocolError
 from tunnel_forwarder.protocol.frames import MAX_PAYLOAD, FrameReader, Kind, make_frame
-from tunnel_forwarder.protocol.mux import Multiplexer, RefusalCode
+from tunnel_forwarder.protocol.mux import Multiplexer
+from tunnel_forwarder.protocol.mux_events import RefusalCode
 from tunnel_forwarder.protocol.preamble import Mode, PortRequest
 
 WEB = PortRequest("web")
@@ -40,7 +41,7 @@ def stream(ends):
 
 
 def joined(events):
-    return b"".join(event.payload for event in events if isinstance(event, mux.Data))
+    return b"".join(event.payload for event in events if isinstance(event, mux_events.Data))
 
 
 def test_a_frame_looks_as_documented():
@@ -53,9 +54,9 @@ def test_a_frame_looks_as_documented():
 def test_a_stream_is_asked_for_and_given(ends):
     opener, acceptor = ends
     number = opener.open(WEB)
-    assert pass_on(opener, acceptor) == [mux.Opened(number, WEB)]
+    assert pass_on(opener, acceptor) == [mux_events.Opened(number, WEB)]
     acceptor.accept(number)
-    assert pass_on(acceptor, opener) == [mux.Accepted(number)]
+    assert pass_on(acceptor, opener) == [mux_events.Accepted(number)]
 
 
 def test_a_stream_is_refused_and_forgotten(ends):
@@ -64,7 +65,9 @@ def test_a_stream_is_refused_and_forgotten(ends):
     opener.send(number, b"early")
     pass_on(opener, acceptor)
     acceptor.refuse(number, RefusalCode.TARGET_REFUSED, "No.")
-    assert pass_on(acceptor, opener) == [mux.Refused(number, RefusalCode.TARGET_REFUSED, "No.")]
+    assert pass_on(acceptor, opener) == [
+        mux_events.Refused(number, RefusalCode.TARGET_REFUSED, "No.")
+    ]
     assert not opener.has(number)
     assert not acceptor.has(number)
     opener.send(number, b"late")
@@ -77,13 +80,13 @@ def test_what_is_said_before_the_answer_arrives(ends):
     opener.send(number, b"early")
     opener.end(number)
     (_, data, ended) = pass_on(opener, acceptor)
-    assert (bytes(data.payload), ended) == (b"early", mux.Ended(number))
+    assert (bytes(data.payload), ended) == (b"early", mux_events.Ended(number))
 
 
 def test_each_direction_ends_by_itself(ends, stream):
     opener, acceptor = ends
     opener.end(stream)
-    assert pass_on(opener, acceptor) == [mux.Ended(stream)]
+    assert pass_on(opener, acceptor) == [mux_events.Ended(stream)]
     acceptor.send(stream, b"answer")
     assert joined(pass_on(acceptor, opener)) == b"answer"
     assert opener.has(stream)
@@ -97,7 +100,7 @@ def test_a_reset_overtakes_what_is_queued(ends, stream):
     opener, acceptor = ends
     opener.send(stream, b"x" * MAX_PAYLOAD)
     opener.reset(stream, "gone")
-    assert pass_on(opener, acceptor) == [mux.WasReset(stream, "gone")]
+    assert pass_on(opener, acceptor) == [mux_events.WasReset(stream, "gone")]
 
 
 def test_nothing_is_sent_beyond_the_credit(ends, stream):
@@ -161,7 +164,7 @@ def test_growth_is_bounded_for_one_and_for_all():
 def test_there_are_only_so_many_streams():
     opener, acceptor = Multiplexer(opens=True), Multiplexer(opens=False, max_streams=1)
     first, second = opener.open(WEB), opener.open(WEB)
-    assert pass_on(opener, acceptor) == [mux.Opened(first, WEB)]
+    assert pass_on(opener, acceptor) == [mux_events.Opened(first, WEB)]
     (refused,) = pass_on(acceptor, opener)
     assert (refused.stream, refused.code) == (second, RefusalCode.TOO_MANY_STREAMS)
 
@@ -169,7 +172,7 @@ def test_there_are_only_so_many_streams():
 def test_who_goes_away_lets_streams_end(ends, stream):
     opener, acceptor = ends
     acceptor.go_away()
-    assert pass_on(acceptor, opener) == [mux.GoingAway()]
+    assert pass_on(acceptor, opener) == [mux_events.GoingAway()]
     assert opener.full
     opener.send(stream, b"still here")
     assert joined(pass_on(opener, acceptor)) == b"still here"
@@ -252,10 +255,10 @@ def test_frames_in_any_order_are_no_crash_and_no_hang(frames, opens):
         end.open(WEB)
     try:
         for event in end.feed(b"".join(frames)):
-            if isinstance(event, mux.Opened):
+            if isinstance(event, mux_events.Opened):
                 end.accept(event.stream)
                 end.send(event.stream, b"data")
-            if isinstance(event, mux.Data):
+            if isinstance(event, mux_events.Data):
                 end.consumed(event.stream, len(event.payload))
     except ProtocolError:
         pass
@@ -374,17 +377,17 @@ class AnyOrder(RuleBasedStateMachine):
 
     def hear(self, sender, event):
         match event:
-            case mux.Data(number, payload):
+            case mux_events.Data(number, payload):
                 side = self.history[sender, number]
                 assert not side.heard_end
                 side.received += payload
                 self.unread[self.other(sender), number] += len(payload)
-            case mux.Ended(number):
+            case mux_events.Ended(number):
                 side = self.history[sender, number]
                 side.heard_end = True
                 assert side.ended
                 assert side.received == side.sent
-            case mux.WasReset(number, _) | mux.Refused(number, _, _):
+            case mux_events.WasReset(number, _) | mux_events.Refused(number, _, _):
                 assert number in self.over
 
     @precondition(lambda self: hasattr(self, "ends"))
@@ -424,7 +427,7 @@ class AnyOrder(RuleBasedStateMachine):
             for event in pass_on(end, self.ends[self.other(name)]):
                 moved = True
                 self.hear(name, event)
-                if isinstance(event, mux.Opened):
+                if isinstance(event, mux_events.Opened):
                     self.ends["acceptor"].accept(event.stream)
         return moved or any(end._control or end._ready for end in self.ends.values())
 
