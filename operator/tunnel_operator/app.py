@@ -18,6 +18,7 @@ from .adapters.budget import Budget
 from .adapters.class_file import read_classes
 from .adapters.connect import connect
 from .adapters.credentials import make_credentials
+from .adapters.discovery import wait_until_served
 from .adapters.events import KubeEvents
 from .adapters.iothub import HubDevices
 from .adapters.kube import KubeCluster
@@ -94,6 +95,7 @@ async def run(config: Config) -> None:
             )
         )
         log.info("operator.starting", controller=config.controller_name, health_port=port)
+        await wait_until_served(api, with_classes=config.tunnel_classes_file is None)
         await _run_until_stopped(
             config, registry, Work(workers, elector, _sweep(config, world)), lifecycle
         )

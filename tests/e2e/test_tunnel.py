@@ -28,7 +28,7 @@ def test_from_apply_to_page_and_back_to_nothing(world):
     assert world.hybrid_connections() == {}
     assert world.method_calls("e2e-1")[-1] == "DeleteConnection"
     # Envoy listens no longer when it has no route at all.
-    assert world.page_through_ingress("e2e-1")[0] in (0, 404)
+    world.until(lambda: world.page_through_ingress("e2e-1")[0] in (0, 404), within=20)
 
 
 def test_an_offline_device_is_waited_for(world):
