@@ -18,15 +18,6 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
 
 
-HOPS = (
-    ConditionType.ACCEPTED,
-    ConditionType.HYBRID_CONNECTION_READY,
-    ConditionType.DEVICE_LISTENING,
-    ConditionType.FORWARDER_READY,
-    ConditionType.EXPOSED,
-)
-
-
 @unique
 class Reason(StrEnum):
     """Why a condition is as it is. `Ready` repeats the reason of the first hop that is not there."""

@@ -1,7 +1,6 @@
 """The Tunnel resource. Field for field the CRD in crds/tunnels.yaml; a test holds the two together."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -180,7 +179,3 @@ class Tunnel(Model):
 
     def __str__(self) -> str:
         return f"{self.metadata.namespace}/{self.metadata.name}"
-
-
-NEVER = timedelta(0)
-"""An idle timeout of zero switches it off."""
