@@ -161,10 +161,11 @@ class FakeAzure:
     marks: list[Marked] = field(default_factory=list)
     serial: "count[int]" = field(default_factory=lambda: count(1))
 
-    async def observe(self, _: TunnelClassSpec, name: str) -> HybridConnection | None:
+    async def observe(self, klass: TunnelClassSpec, name: str) -> HybridConnection | None:
         self._called("observe")
         found = self.connections.get(name)
-        if found is None:
+        place = klass.relay.namespace
+        if found is None or found.get("namespace", place) != place:
             return None
         return HybridConnection(
             name=name,
@@ -174,16 +175,22 @@ class FakeAzure:
             rules=frozenset(found["rules"]),
         )
 
-    async def ensure(self, _: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
+    def places(self) -> set[str]:
+        """Return the Relay namespaces that hybrid connections were made in."""
+        return {str(found.get("namespace")) for found in self.connections.values()}
+
+    async def ensure(self, klass: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
         self._called("ensure")
-        found = self.connections.setdefault(wanted.name, {"rules": {}})
+        new = {"rules": {}, "namespace": klass.relay.namespace}
+        found = self.connections.setdefault(wanted.name, new)
         if not wanted.is_borrowed:
             found |= {"owner": wanted.owner, "owner_name": wanted.tunnel}
         for rule, right in wanted.rules:
             found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
 
-    async def delete(self, _: TunnelClassSpec, name: str) -> None:
+    async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         self._called("delete")
+        assert self.connections.get(name, {}).get("namespace") in {None, klass.relay.namespace}
         self.connections.pop(name, None)
         for device in [d for d, r in self.listening.items() if r.hybrid_connection == name]:
             del self.listening[device]

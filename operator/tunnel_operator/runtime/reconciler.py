@@ -137,6 +137,8 @@ class Reconciler:
             leased_at=memory.leased_at(current.key),
             announced=memory.announced(current.key),
             failures=memory.failures(current.key, revision),
+            is_class_gone=current.klass is None
+            or not self._world.cache.has_class(current.klass.metadata.name),
         )
 
     async def _look(self, current: _Pass, now: datetime) -> HybridConnection | NoHybridConnection:
