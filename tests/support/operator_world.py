@@ -35,6 +35,7 @@ from tunnel_operator.runtime.cache import Cache
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
 from tunnel_operator.runtime.reconciler import Reconciler, World
+from tunnel_operator.runtime.rollout import Rollout
 
 Hook = Callable[[str], None]
 
@@ -282,6 +283,8 @@ class OperatorWorld:
         self.classes = [TunnelClass.from_dict(class_body())]
         self.told: list[Notice] = []
         self.recheck_at: dict[Key, datetime | None] = {}
+        self.missing_images: set[str] = set()
+        self.woken: list[Key] = []
         self.start_operator()
 
     def _clock(self) -> datetime:
@@ -311,6 +314,7 @@ class OperatorWorld:
             leadership=leadership,
             recorder=TunnelMetrics(self.registry, self._clock),
             clock=self._clock,
+            rollout=Rollout(self.woken.append),
         )
         self.reconciler = Reconciler(
             world, controller_name="tunnels.dev/operator", default_image=IMAGE
@@ -360,16 +364,25 @@ class OperatorWorld:
     def _run_pod(self, body: dict[str, Any]) -> None:
         status: dict[str, Any] = body["status"]
         if status.get("phase") not in ("Succeeded", "Failed"):
-            secret = self.cluster.child(Kind.SECRET)
+            metadata = body["metadata"]
+            where = (metadata["namespace"], Kind.SECRET, metadata["name"])
+            secret = self.cluster.children.get(where)
             if secret is None:
                 return
             files = {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
             settings = json.loads(files["settings.json"])
             met = self.azure.lets_in(settings["relay"]["hybridConnection"], files["token"])
+            [container] = body["spec"]["containers"]
+            is_there = container["image"] not in self.missing_images
             status = {
-                "phase": "Running",
-                "conditions": [{"type": "Ready", "status": "True" if met else "False"}],
+                "phase": "Running" if is_there else "Pending",
+                "conditions": [
+                    {"type": "Ready", "status": "True" if met and is_there else "False"}
+                ],
             }
+            if not is_there:
+                waiting = {"reason": "ImagePullBackOff"}
+                status["containerStatuses"] = [{"state": {"waiting": waiting}}]
             if format_time(self.now) >= settings["expiresAt"]:
                 status = ended_status("Expired")
         if body["status"] != status:

@@ -18,7 +18,7 @@ from ..api.tunnel import Endpoint, HybridConnectionStatus, SessionStatus, Tunnel
 from ..api.tunnel_class import TunnelClass
 from . import findings, names
 from .actions import Plan
-from .children import replacement_time
+from .children import Children, replacement_time
 from .closing import close, has_given_up, is_closed, is_in_azure
 from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
 from .observed import HybridConnection, Kind, NoHybridConnection, Observed
@@ -92,7 +92,8 @@ def _plan_open(
     times.append(announce_at)
     is_news = now >= announce_at and observed.announced != session.expires_at
     notices = (expiry(session.expires_at),) if is_news else ()
-    return Plan(branches, status, _next(times, now), notices)
+    stage = Children(tunnel, terms, observed, session.expires_at, now).stage()
+    return Plan(branches, status, _next(times, now), notices, stage)
 
 
 def _open_status(
