@@ -84,7 +84,7 @@ async def run(config: Config) -> None:
         for klass in () if classes_file is None else read_classes(classes_file):
             world.cache.put_class(klass)
         registry = build_registry(
-            world.cache, queue.add, connection.login, watch_classes=classes_file is None
+            world.cache, queue.add, connection.login, watch_cluster=classes_file is None
         )
         port = await stack.enter_async_context(
             serve_health(
@@ -126,7 +126,7 @@ def _world(
         relay=relay,
         devices=devices,
         events=KubeEvents(api, instance=socket.gethostname(), clock=_now),
-        cache=Cache(),
+        cache=Cache(reads_namespaces=config.tunnel_classes_file is None),
         memory=Memory(random.random),
         leadership=Leadership(time.monotonic),
         recorder=metrics.tunnel,

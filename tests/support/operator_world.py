@@ -51,6 +51,7 @@ class FakeCluster:
     clock: Callable[[], datetime]
     hook: Hook
     tunnels: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     children: dict[tuple[str, Kind, str], dict[str, Any]] = field(default_factory=dict)
     writes: Counter[str] = field(default_factory=Counter)
     serial: "count[int]" = field(default_factory=lambda: count(100))
@@ -113,6 +114,8 @@ class FakeCluster:
 
     def feed(self, cache: Cache) -> None:
         """Bring the cache up to date, as a fresh listing would."""
+        for name, labels in self.namespaces.items():
+            cache.put_namespace(name, labels)
         for key, body in self.tunnels.items():
             cache.put_tunnel(key, body["spec"].get("tunnelClassName"))
         for body in self.children.values():

@@ -32,6 +32,15 @@ class Cache(Protocol):
     def drop_class(self, name: str) -> None:
         """Forget a class that is gone."""
 
+    def put_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+        """Take a namespace's newest labels."""
+
+    def drop_namespace(self, name: str) -> None:
+        """Forget a namespace that is gone."""
+
+    def tunnels_in(self, namespace: str) -> Iterable[Key]:
+        """Return the tunnels of a namespace."""
+
     def put_tunnel(self, key: Key, class_name: str | None) -> None:
         """Note that a tunnel is there."""
 
@@ -71,9 +80,11 @@ def build_registry(
     add: Add,
     login: Callable[[], kopf.ConnectionInfo],
     *,
-    watch_classes: bool = True,
+    watch_cluster: bool = True,
 ) -> kopf.OperatorRegistry:
-    """Return the handlers. Without `watch_classes` the cache holds the classes already.
+    """Return the handlers. Without `watch_cluster` nothing is watched that is of the whole cluster.
+
+    The cache holds the classes already then, and does without the labels of namespaces.
 
     All are coroutines: kopf runs plain functions in threads, and the cache belongs to the event loop. It is
     filled by index functions because kopf calls no event handler before all indices have
@@ -86,8 +97,9 @@ def build_registry(
         return login()
 
     _register_tunnels(registry, cache, add)
-    if watch_classes:
+    if watch_cluster:
         _register_classes(registry, cache, add)
+        _register_namespaces(registry, cache, add)
     for group, version, plural in CHILDREN:
         _register_children(registry, (group, version, plural), cache, add)
     return registry
@@ -121,6 +133,25 @@ def _register_classes(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
             cache.drop_class(name)
         for key in list(cache.tunnels_of(name)):
             add(key)
+
+
+def _register_namespaces(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
+    where = ("", "v1", "namespaces")
+    told: dict[str, dict[str, str]] = {}
+
+    @kopf.index(*where, id="namespaces", registry=registry)
+    async def remember(name: str, labels: Mapping[str, str], **_: Any) -> None:
+        cache.put_namespace(name, labels)
+
+    @kopf.on.event(*where, registry=registry)
+    async def changed(name: str, labels: Mapping[str, str], event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] == "DELETED":
+            cache.drop_namespace(name)
+            told.pop(name, None)
+        elif told.get(name) != dict(labels):
+            told[name] = dict(labels)
+            for key in list(cache.tunnels_in(name)):
+                add(key)
 
 
 def _register_children(

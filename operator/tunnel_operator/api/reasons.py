@@ -37,6 +37,7 @@ class Reason(StrEnum):
     CLASS_DELETED = "ClassDeleted"
     INVALID_CLASS = "InvalidClass"
     TTL_TOO_LONG = "TTLTooLong"
+    NOT_ALLOWED = "NotAllowed"
     NO_HOST = "NoHost"
     TOO_MANY_PORTS = "TooManyPorts"
     INVALID_DEVICE_NAME = "InvalidDeviceName"

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from .base import Duration, Model, ObjectMeta
+from .tunnel import Selector
 
 PLURAL = "tunnelclasses"
 KIND = "TunnelClass"
@@ -86,6 +87,15 @@ class Exposure(Model):
     ingress_annotations: Mapping[str, str] = {}
 
 
+class AccessRule(Model):
+    """Namespaces, and what Tunnels in them may reach. What is left out is not restricted."""
+
+    namespaces: Selector | None = None
+    devices: tuple[str, ...] | None = None
+    ports: tuple[int, ...] | None = None
+    max_ttl: Duration | None = Field(None, alias="maxTTL")
+
+
 class Limits(Model):
     """The lifetimes that Tunnels get."""
 
@@ -112,6 +122,7 @@ class TunnelClassSpec(Model):
     forwarder: Forwarder = Forwarder()
     exposure: Exposure = Exposure()
     limits: Limits = Limits()
+    access: tuple[AccessRule, ...] | None = None
 
 
 class TunnelClass(Model):

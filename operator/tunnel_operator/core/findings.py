@@ -11,7 +11,8 @@ from .manifests import is_applied, make_ingress, make_service
 from .observed import Child, Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .ownership import Ownership, ownership
 from .pods import is_ready, trouble
-from .terms import Refusal, Terms
+from .refusal import Refusal
+from .terms import Terms
 
 LISTENER_LAG = timedelta(seconds=30)
 """How long Azure may take to count a listener that the device says it has opened."""

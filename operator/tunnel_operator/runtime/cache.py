@@ -9,6 +9,7 @@ from typing import Any
 from ..api.keys import Key
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
+from ..core.access import NAME_LABEL
 from ..core.class_choice import class_name_of
 from ..core.names import TUNNEL_LABEL
 from ..core.observed import Child, Kind
@@ -19,7 +20,9 @@ Body = Mapping[str, Any]
 class Cache:
     """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reads_namespaces: bool = True) -> None:
+        self._reads_namespaces = reads_namespaces
+        self._namespaces: dict[str, Mapping[str, str]] = {}
         self._children: dict[Key, dict[Kind, Body]] = {}
         self._classes: dict[str, TunnelClass] = {}
         self._gone: dict[str, TunnelClass] = {}
@@ -74,6 +77,24 @@ class Cache:
     def classes(self) -> list[TunnelClass]:
         """Return all classes, with those that are gone and whose tunnels may not be."""
         return [*self._classes.values(), *self._gone.values()]
+
+    def put_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+        """Take a namespace's newest labels."""
+        self._namespaces[name] = dict(labels)
+
+    def drop_namespace(self, name: str) -> None:
+        """Forget a namespace that is gone."""
+        self._namespaces.pop(name, None)
+
+    def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """Return a namespace's labels, as far as they are known: where none may be read, its name is."""
+        if not self._reads_namespaces:
+            return {NAME_LABEL: name}
+        return self._namespaces.get(name)
+
+    def tunnels_in(self, namespace: str) -> Iterator[Key]:
+        """Yield the tunnels of a namespace."""
+        return (key for key in self._tunnels if key.namespace == namespace)
 
     def put_tunnel(self, key: Key, class_name: str | None) -> None:
         """Note that a tunnel is there."""

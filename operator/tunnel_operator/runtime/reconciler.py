@@ -141,6 +141,7 @@ class Reconciler:
             leased_at=memory.leased_at(current.key),
             announced=memory.announced(current.key),
             failures=memory.failures(current.key, revision),
+            namespace_labels=self._world.cache.namespace_labels(current.key.namespace),
             may_replace=self._world.rollout.has_turn(current.key, _class_name(current), now),
             is_class_gone=current.klass is None
             or not self._world.cache.has_class(current.klass.metadata.name),
