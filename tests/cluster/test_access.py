@@ -6,7 +6,7 @@ import re
 import pytest
 
 from support.access_cases import NAMESPACES, ONE_PORT, TWO_PORTS, Case, random_cases
-from support.kubectl import KubectlError, eventually
+from support.kubectl import KubectlError, condition, eventually
 from support.tunnels import tunnel_body
 
 DENIED = re.compile(
@@ -222,3 +222,26 @@ def is_accepted(kubectl, body):
     except KubectlError:
         return False
     return True
+
+
+async def test_a_tunnel_too_many_waits_until_another_one_is_closed(stage, tunnel_class):
+    tunnel_class["spec"]["limits"] = {"maxTunnelsPerNamespace": 1}
+    stage.kubectl.apply(tunnel_class)
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    second = tunnel_body("second", tunnelClassName=stage.class_name, device={"id": "mri-7"})
+    second["metadata"] = {"name": "second", "namespace": stage.namespace}
+    stage.kubectl.apply(second)
+    where = ("tunnel", "second", "-n", stage.namespace)
+
+    def reason():
+        return condition(stage.kubectl.get(*where)).get("reason")
+
+    await eventually(lambda: reason() == "TooManyTunnels")
+    assert len(stage.azure.hybrid_connections()) == 1
+    stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
+    await eventually(lambda: reason() == "Open")
+    stage.kubectl("delete", *where, "--wait=false")
+    await eventually(lambda: stage.kubectl.get(*where) is None)

@@ -116,8 +116,8 @@ class FakeCluster:
         """Bring the cache up to date, as a fresh listing would."""
         for name, labels in self.namespaces.items():
             cache.put_namespace(name, labels)
-        for key, body in self.tunnels.items():
-            cache.put_tunnel(key, body["spec"].get("tunnelClassName"))
+        for body in self.tunnels.values():
+            cache.put_tunnel(Tunnel.from_dict(body))
         for body in self.children.values():
             cache.put_child(copy.deepcopy(body))
 
@@ -339,7 +339,7 @@ class OperatorWorld:
                 new["metadata"]["generation"] += 1
             new["status"] = old.get("status", {})
         self.cluster.tunnels[key] = new
-        self.cache.put_tunnel(key, new["spec"].get("tunnelClassName"))
+        self.cache.put_tunnel(Tunnel.from_dict(new))
         return key
 
     def delete(self, key: Key) -> None:

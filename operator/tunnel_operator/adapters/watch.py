@@ -11,6 +11,7 @@ import kopf
 
 from ..api.base import GROUP, VERSION
 from ..api.keys import Key
+from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
 from ..core.names import MANAGED_BY_SELECTOR
 
@@ -41,8 +42,11 @@ class Cache(Protocol):
     def tunnels_in(self, namespace: str) -> Iterable[Key]:
         """Return the tunnels of a namespace."""
 
-    def put_tunnel(self, key: Key, class_name: str | None) -> None:
+    def put_tunnel(self, tunnel: Tunnel) -> None:
         """Note that a tunnel is there."""
+
+    def next_in_line(self, namespace: str) -> Key | None:
+        """Return the tunnel of a namespace that has waited longest for a place."""
 
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone."""
@@ -109,8 +113,8 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
     where = (GROUP, VERSION, "tunnels")
 
     @kopf.index(*where, id="tunnels", registry=registry)
-    async def remember(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
-        cache.put_tunnel(Key(namespace or "", name), body["spec"].get("tunnelClassName"))
+    async def remember(body: kopf.Body, **_: Any) -> None:
+        cache.put_tunnel(Tunnel.from_dict(_plain(body)))
 
     @kopf.on.event(*where, registry=registry)
     async def changed(namespace: str | None, name: str, event: kopf.RawEvent, **_: Any) -> None:
@@ -118,6 +122,10 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
         if event["type"] == "DELETED":
             cache.drop_tunnel(key)
         add(key)
+        # Each change may leave a place; who takes one is heard of here again, and lets the next one look.
+        following = cache.next_in_line(key.namespace)
+        if following is not None:
+            add(following)
 
 
 def _register_classes(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     INVALID_CLASS = "InvalidClass"
     TTL_TOO_LONG = "TTLTooLong"
     NOT_ALLOWED = "NotAllowed"
+    TOO_MANY_TUNNELS = "TooManyTunnels"
     NO_HOST = "NoHost"
     TOO_MANY_PORTS = "TooManyPorts"
     INVALID_DEVICE_NAME = "InvalidDeviceName"

@@ -97,11 +97,12 @@ class AccessRule(Model):
 
 
 class Limits(Model):
-    """The lifetimes that Tunnels get."""
+    """The lifetimes that Tunnels get, and how many may be open."""
 
     default_ttl: Duration = Field(timedelta(hours=1), alias="defaultTTL")
     max_ttl: Duration = Field(timedelta(hours=12), alias="maxTTL")
     idle_timeout: Duration = timedelta(minutes=15)
+    max_tunnels_per_namespace: int | None = None
 
 
 class Naming(StrEnum):

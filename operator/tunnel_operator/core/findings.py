@@ -31,6 +31,21 @@ def find_hops(
     )
 
 
+def too_many(terms: Terms, namespace: str) -> tuple[Finding, ...]:
+    """Return the findings for a tunnel that waits until another one of its namespace is closed."""
+    message = (
+        f"Namespace '{namespace}' has as many open tunnels of TunnelClass '{terms.class_name}' as "
+        f"limits.maxTunnelsPerNamespace allows: {terms.klass.limits.max_tunnels_per_namespace}. This one is "
+        "opened when one of them is closed, the oldest that waits first."
+    )
+    reason = Reason.TOO_MANY_TUNNELS
+    return (
+        Finding(type=ConditionType.ACCEPTED, status="False", reason=reason, message=message),
+        ready("False", reason, message),
+        reconciling(reason, message),
+    )
+
+
 def class_deleted(name: str) -> Finding:
     """Say that a tunnel runs on though its class was deleted."""
     message = (

@@ -79,6 +79,9 @@ def _plan_session(tunnel: Tunnel, terms: Terms, observed: Observed, now: datetim
     session = session_of(tunnel, terms, observed, now)
     if session.ended is not None:
         return _plan_end(tunnel, session, session.ended, observed, now)
+    if not observed.has_place:
+        found = findings.too_many(terms, tunnel.metadata.namespace)
+        return Plan((), _status_with(tunnel, found, now), now + POLL)
     return _plan_open(tunnel, terms, session, observed, now)
 
 

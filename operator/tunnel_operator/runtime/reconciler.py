@@ -112,6 +112,7 @@ class Reconciler:
             now = world.clock()
             observed = await self._gather(current, now)
             decision = plan(tunnel, current.klass, observed, now, default_image=self._default_image)
+            world.cache.note_opening(key, is_open=decision.stage is not None)
             world.rollout.follow(key, _class_name(current), decision.stage, now)
             await self._report(tunnel, decision.status)
             await self._tell(current, decision)
@@ -134,7 +135,10 @@ class Reconciler:
         answer = memory.answer(current.key)
         if answer is None and tunnel.status.device is not None:
             answer = DeviceAnswer(tunnel.status.device)
+        klass = current.klass
+        # Nothing is waited for between this and noting that the tunnel is opened: no two take the same place.
         return Observed(
+            has_place=klass is None or self._world.cache.has_place(tunnel, klass),
             hybrid_connection=remote,
             children=self._world.cache.children(current.key),
             answer=answer,
