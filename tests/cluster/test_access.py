@@ -128,6 +128,28 @@ async def test_a_tunnel_without_a_class_is_judged_by_the_default_one(kubectl, cl
     assert denials(kubectl, [with_class]) == [None]
 
 
+@pytest.mark.usefixtures("namespaces")
+async def test_a_tunnel_that_runs_is_judged_by_the_class_that_it_was_opened_with(kubectl, classes):
+    strict = Case("access-taken", STRICT, "access-plain", {})
+    open_to_all = Case("access-new", {}, "access-plain", {})
+    classes(strict, open_to_all)
+    name = "tunnelclass.tunnels.dev/is-default-class"
+    kubectl("annotate", "tunnelclass", "access-new", f"{name}=true")
+    await eventually(lambda: denials(kubectl, [strict])[0] is not None)
+    body = Case("", {}, "access-plain", {"tunnelClassName": None}).tunnel("case-1")
+    body["metadata"]["finalizers"] = ["tunnels.dev/cleanup"]
+    kubectl.apply(body)
+    where = ("case-1", "-n", "access-plain")
+    status = '{"status": {"tunnelClassName": "access-taken"}}'
+    kubectl("patch", "tunnel", *where, "--type=merge", "--subresource=status", "-p", status)
+    change = ("patch", "tunnel", *where, "--type=merge", "-p", '{"spec": {"renewals": 1}}')
+    with pytest.raises(KubectlError, match="'access-taken' does not allow device 'mri-7'"):
+        kubectl(*change)
+    kubectl("patch", "tunnel", *where, "--type=merge", "-p", patch(finalizers=None))
+    kubectl(*change)
+    kubectl("delete", "tunnel", *where)
+
+
 STRICT = {"access": [{"devices": ["ct-*"]}]}
 
 
