@@ -8,6 +8,7 @@ import pytest
 from support.access_cases import NAMESPACES, ONE_PORT, TWO_PORTS, Case, random_cases
 from support.kubectl import KubectlError, condition, eventually
 from support.tunnels import tunnel_body
+from tunnel_dev import apiserver
 
 DENIED = re.compile(
     r'"(case-\d+)" is (?:forbidden|invalid): .*?denied request: (.*)$', re.MULTILINE
@@ -267,3 +268,12 @@ async def test_a_tunnel_too_many_waits_until_another_one_is_closed(stage, tunnel
     await eventually(lambda: reason() == "Open")
     stage.kubectl("delete", *where, "--wait=false")
     await eventually(lambda: stage.kubectl.get(*where) is None)
+
+
+async def test_the_policys_expressions_fit_the_schemas(kubectl, server):
+    """A wrong field name would otherwise be an error at each Tunnel, which lets it pass."""
+    with apiserver.controllers(server, "validatingadmissionpolicy-status-controller"):
+        status = await eventually(
+            lambda: kubectl.get("validatingadmissionpolicy", "tunnel-access").get("status")
+        )
+    assert status["typeChecking"] == {}
