@@ -270,10 +270,24 @@ async def test_a_tunnel_too_many_waits_until_another_one_is_closed(stage, tunnel
     await eventually(lambda: stage.kubectl.get(*where) is None)
 
 
-async def test_the_policys_expressions_fit_the_schemas(kubectl, server):
-    """A wrong field name would otherwise be an error at each Tunnel, which lets it pass."""
+@pytest.mark.parametrize("slip", [None, "object.spec.devise.id == ''"], ids=["as it is", "a slip"])
+async def test_the_policys_expressions_fit_the_schemas(kubectl, server, namespace, slip):
+    """A wrong field name would otherwise be an error at each Tunnel, which lets it pass.
+
+    Kubernetes checks validations only, so a copy of the policy has all other expressions among them.
+    """
+    policy = kubectl.get("validatingadmissionpolicy", "tunnel-access")
+    spec = policy["spec"]
+    others = [part["expression"] for part in (*spec["variables"], *spec["matchConditions"])]
+    others += [part["messageExpression"] for part in spec["validations"]]
+    others += [] if slip is None else [slip]
+    spec["validations"] += [{"expression": f"size([{text}]) == 1"} for text in others]
+    policy.pop("status", None)
+    kubectl.apply({**policy, "metadata": {"name": namespace}})
     with apiserver.controllers(server, "validatingadmissionpolicy-status-controller"):
         status = await eventually(
-            lambda: kubectl.get("validatingadmissionpolicy", "tunnel-access").get("status")
+            lambda: kubectl.get("validatingadmissionpolicy", namespace).get("status")
         )
-    assert status["typeChecking"] == {}
+    warnings = status["typeChecking"].get("expressionWarnings", [])
+    kubectl("delete", "validatingadmissionpolicy", namespace)
+    assert len(warnings) == (0 if slip is None else 1), warnings
