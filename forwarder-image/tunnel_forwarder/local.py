@@ -9,13 +9,13 @@ import socket
 from collections.abc import AsyncIterator
 
 import structlog
-from prometheus_client import Histogram
 
 from . import tcp, udp
 from .early import EarlyBytes
 from .errors import LinkLostError, Reason, RefusedError, TunnelError
 from .keeper import MuxKeeper
 from .link import Link
+from .metrics import Histogram
 from .protocol.datagram import IDLE_SECONDS
 from .protocol.preamble import PortRequest
 from .protocol.settings import ListenPort

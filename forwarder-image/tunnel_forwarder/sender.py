@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ from .protocol.errors import ProtocolError
 from .protocol.preamble import Mode, PortRequest, Refusal, ReplyReader
 from .protocol.secret import Secret
 from .protocol.settings import ForwarderSettings
-from .protocol.urls import connect_url
+from .protocol.urls import connect_url, new_tracking_id
 from .renewal import expiry
 from .transport import Dialer
 
@@ -42,7 +41,7 @@ class Sender:
     dialer: Dialer
     evidence: Evidence
     slots: asyncio.Semaphore
-    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    new_id: Callable[[], str] = new_tracking_id
     clock: Clock = field(default_factory=Clock)
 
     async def rendezvous(self) -> Link:

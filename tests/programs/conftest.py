@@ -8,7 +8,6 @@ import socket
 
 import pytest
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from support.azure import simulating
 from support.bridge import make_settings
@@ -16,7 +15,7 @@ from support.waiting import until
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
-from tunnel_forwarder.metrics import make_set_up_histogram
+from tunnel_forwarder.metrics import Histogram
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.sender import Sender
 from tunnel_forwarder.session import Session
@@ -130,9 +129,7 @@ def tunnel(request, tmp_path):
                 Evidence(),
                 slots=asyncio.Semaphore(16),
             )
-            local = LocalForwarder(
-                sender, Session(Clock()), set_up=make_set_up_histogram(CollectorRegistry())
-            )
+            local = LocalForwarder(sender, Session(Clock()), set_up=Histogram())
             remote = RemoteForwarder(
                 endpoint=azure.endpoint,
                 hybrid_connection="hc",
