@@ -186,8 +186,8 @@ class Multiplexer:
             self.going_away = True
             self._say(Kind.GOAWAY, 0)
 
-    def take(self, limit: int = MAX_PAYLOAD) -> bytes:
-        """Return what is to be sent next, of about `limit` bytes; b"" when there is nothing."""
+    def take(self, limit: int = MAX_PAYLOAD // 2) -> bytes:
+        """Return what is to be sent next: frames until there are `limit` bytes; b"" when there is nothing."""
         parts, size = [], 0
         while self._control and size < limit:
             parts.append(self._control.popleft())
