@@ -37,6 +37,7 @@ from .runtime.cache import Cache
 from .runtime.leadership import Leadership
 from .runtime.memory import Memory
 from .runtime.reconciler import Reconciler, World
+from .runtime.rollout import Rollout
 from .runtime.sweeper import Sweeper, SweepPolicy
 from .runtime.workers import Workers
 from .runtime.workqueue import WorkQueue
@@ -69,9 +70,9 @@ async def run(config: Config) -> None:
         connection = await connect()
         stack.push_async_callback(connection.api.close)
         api = KubeApi(connection.api)
-        world = _world(config, api, metrics, stack)
-        elector = LeaseElector(api, _lease_name(config), world.leadership, time.monotonic)
         queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later)
+        world = _world(config, api, metrics, Rollout(queue.add), stack)
+        elector = LeaseElector(api, _lease_name(config), world.leadership, time.monotonic)
         workers = _workers(config, world, queue, metrics)
         metrics.watch(
             queue_depth=lambda: len(queue),
@@ -102,7 +103,9 @@ async def run(config: Config) -> None:
         log.info("operator.stopped")
 
 
-def _world(config: Config, api: KubeApi, metrics: Metrics, stack: AsyncExitStack) -> World:
+def _world(
+    config: Config, api: KubeApi, metrics: Metrics, rollout: Rollout, stack: AsyncExitStack
+) -> World:
     """Return the ways to everything outside; the stack closes them."""
     credentials = make_credentials()
     stack.push_async_callback(credentials.close)
@@ -128,6 +131,7 @@ def _world(config: Config, api: KubeApi, metrics: Metrics, stack: AsyncExitStack
         leadership=Leadership(time.monotonic),
         recorder=metrics.tunnel,
         clock=_now,
+        rollout=rollout,
     )
 
 

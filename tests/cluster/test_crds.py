@@ -109,6 +109,17 @@ def test_what_a_tunnel_is_to_stays(kubectl, namespace, change, sentence):
         kubectl("patch", "tunnel", "mri-7", "-n", namespace, "--type=merge", "-p", patch)
 
 
+def test_a_class_stays_with_its_relay_namespace(kubectl, namespace):
+    body = tunnel_class()
+    body["metadata"]["name"] = namespace
+    kubectl.apply(body)
+    body["spec"]["relay"] |= {"endpoint": "sb://relay.test:1/"}
+    kubectl.apply(body)
+    body["spec"]["relay"] |= {"namespace": "another-relay"}
+    assert "the Relay namespace of a class can not be changed" in refusal(kubectl, body)
+    kubectl("delete", "tunnelclass", namespace)
+
+
 def test_a_fresh_tunnel_is_not_taken_for_a_healthy_one(kubectl, namespace):
     """kstatus calls an object without conditions current."""
     body = tunnel()

@@ -35,6 +35,7 @@ from tunnel_operator.runtime.cache import Cache
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
 from tunnel_operator.runtime.reconciler import Reconciler, World
+from tunnel_operator.runtime.rollout import Rollout
 
 Hook = Callable[[str], None]
 
@@ -161,10 +162,11 @@ class FakeAzure:
     marks: list[Marked] = field(default_factory=list)
     serial: "count[int]" = field(default_factory=lambda: count(1))
 
-    async def observe(self, _: TunnelClassSpec, name: str) -> HybridConnection | None:
+    async def observe(self, klass: TunnelClassSpec, name: str) -> HybridConnection | None:
         self._called("observe")
         found = self.connections.get(name)
-        if found is None:
+        place = klass.relay.namespace
+        if found is None or found.get("namespace", place) != place:
             return None
         return HybridConnection(
             name=name,
@@ -174,16 +176,22 @@ class FakeAzure:
             rules=frozenset(found["rules"]),
         )
 
-    async def ensure(self, _: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
+    def places(self) -> set[str]:
+        """Return the Relay namespaces that hybrid connections were made in."""
+        return {str(found.get("namespace")) for found in self.connections.values()}
+
+    async def ensure(self, klass: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
         self._called("ensure")
-        found = self.connections.setdefault(wanted.name, {"rules": {}})
+        new = {"rules": {}, "namespace": klass.relay.namespace}
+        found = self.connections.setdefault(wanted.name, new)
         if not wanted.is_borrowed:
             found |= {"owner": wanted.owner, "owner_name": wanted.tunnel}
         for rule, right in wanted.rules:
             found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
 
-    async def delete(self, _: TunnelClassSpec, name: str) -> None:
+    async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         self._called("delete")
+        assert self.connections.get(name, {}).get("namespace") in {None, klass.relay.namespace}
         self.connections.pop(name, None)
         for device in [d for d, r in self.listening.items() if r.hybrid_connection == name]:
             del self.listening[device]
@@ -275,6 +283,8 @@ class OperatorWorld:
         self.classes = [TunnelClass.from_dict(class_body())]
         self.told: list[Notice] = []
         self.recheck_at: dict[Key, datetime | None] = {}
+        self.missing_images: set[str] = set()
+        self.woken: list[Key] = []
         self.start_operator()
 
     def _clock(self) -> datetime:
@@ -304,6 +314,7 @@ class OperatorWorld:
             leadership=leadership,
             recorder=TunnelMetrics(self.registry, self._clock),
             clock=self._clock,
+            rollout=Rollout(self.woken.append),
         )
         self.reconciler = Reconciler(
             world, controller_name="tunnels.dev/operator", default_image=IMAGE
@@ -353,16 +364,25 @@ class OperatorWorld:
     def _run_pod(self, body: dict[str, Any]) -> None:
         status: dict[str, Any] = body["status"]
         if status.get("phase") not in ("Succeeded", "Failed"):
-            secret = self.cluster.child(Kind.SECRET)
+            metadata = body["metadata"]
+            where = (metadata["namespace"], Kind.SECRET, metadata["name"])
+            secret = self.cluster.children.get(where)
             if secret is None:
                 return
             files = {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
             settings = json.loads(files["settings.json"])
             met = self.azure.lets_in(settings["relay"]["hybridConnection"], files["token"])
+            [container] = body["spec"]["containers"]
+            is_there = container["image"] not in self.missing_images
             status = {
-                "phase": "Running",
-                "conditions": [{"type": "Ready", "status": "True" if met else "False"}],
+                "phase": "Running" if is_there else "Pending",
+                "conditions": [
+                    {"type": "Ready", "status": "True" if met and is_there else "False"}
+                ],
             }
+            if not is_there:
+                waiting = {"reason": "ImagePullBackOff"}
+                status["containerStatuses"] = [{"state": {"waiting": waiting}}]
             if format_time(self.now) >= settings["expiresAt"]:
                 status = ended_status("Expired")
         if body["status"] != status:

@@ -28,11 +28,13 @@ class Reason(StrEnum):
     CLOSING = "Closing"
     EXPIRED = "Expired"
     EXPIRES_SOON = "ExpiresSoon"
+    LEFT_BEHIND = "LeftBehind"
     IDLE = "Idle"
     SUSPENDED = "Suspended"
     # Accepted
     ACCEPTED = "Accepted"
     CLASS_NOT_FOUND = "ClassNotFound"
+    CLASS_DELETED = "ClassDeleted"
     INVALID_CLASS = "InvalidClass"
     TTL_TOO_LONG = "TTLTooLong"
     NO_HOST = "NoHost"

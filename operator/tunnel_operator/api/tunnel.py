@@ -138,9 +138,10 @@ class SessionStatus(Model):
 
 
 class TunnelStatus(Model):
-    """What is seen. `opened_at`, `session` and `device` are records: nothing else remembers them."""
+    """What is seen. The records are `tunnel_class_name`, `opened_at`, `session` and `device`: nothing else remembers them."""
 
     observed_generation: int | None = None
+    tunnel_class_name: str | None = None
     url: str | None = None
     endpoints: tuple[Endpoint, ...] = ()
     hybrid_connection: HybridConnectionStatus | None = None
@@ -176,6 +177,12 @@ class Tunnel(Model):
     def has_finalizer(self) -> bool:
         """Whether something may exist in Azure or on the device. Without it, nothing does."""
         return FINALIZER in self.metadata.finalizers
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was opened, and that session has not ended."""
+        status = self.status
+        return self.has_finalizer and status.opened_at is not None and status.session is None
 
     def __str__(self) -> str:
         return f"{self.metadata.namespace}/{self.metadata.name}"

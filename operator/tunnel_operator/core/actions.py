@@ -10,6 +10,7 @@ from tunnel_forwarder.protocol.method import Forward
 from ..api.tunnel import Device, TunnelStatus
 from .notices import Notice
 from .observed import Kind, Step
+from .rollout import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ class Plan:
     status: TunnelStatus
     recheck_at: datetime | None = None
     notices: tuple[Notice, ...] = ()
+    stage: Stage | None = None
+    """Where the forwarder of a tunnel that is open, or is to be, is with what is wanted of it."""
 
 
 def step_of(action: Action) -> Step:

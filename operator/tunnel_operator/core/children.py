@@ -21,6 +21,7 @@ from .manifests import (
 )
 from .observed import Child, Kind, Observed
 from .pods import created_at, end_of, is_ready
+from .rollout import Stage, stage_of
 from .terms import Terms
 
 REPLACE_AFTER = timedelta(seconds=10)
@@ -52,6 +53,13 @@ class Children:
         yield from self._pod()
         yield from self._exposure()
 
+    def stage(self) -> Stage:
+        """Return where the forwarder is with what is wanted of it."""
+        pod = self._seen(Kind.POD)
+        wanted = _revision(Child(make_pod(self.tunnel, self.terms)))
+        is_outdated = pod is not None and _revision(pod) != wanted
+        return stage_of(pod, self.observed, is_outdated=is_outdated)
+
     def _secret(self) -> Iterator[Action]:
         if self._is_leased() and not self._is_doubtful():
             return
@@ -67,6 +75,9 @@ class Children:
         if pod is None:
             yield ApplyForwarderPod(manifest, is_known=False)
         elif pod.is_deleting:
+            return
+        elif self.stage() is Stage.WAITS and not self._is_spent(pod):
+            # Nor can it be told at once of a changed Secret: the kubelet brings it that in a minute or so.
             return
         elif self._is_spent(pod) or _revision(pod) != _revision(Child(manifest)):
             yield DeleteObject(Kind.POD, names.forwarder(self.tunnel), pod.uid)

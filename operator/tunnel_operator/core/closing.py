@@ -25,7 +25,7 @@ CLOSE_ATTEMPTS = 3
 
 def close(tunnel: Tunnel, observed: Observed, now: datetime) -> tuple[Branch, ...]:
     """Return what is left to take down. The finalizer goes last, and what is left over does not hold it."""
-    if is_closed(tunnel, observed) or _has_given_up(tunnel, now):
+    if is_closed(tunnel, observed) or has_given_up(tunnel, observed, now):
         return ((RemoveFinalizer(),),) if tunnel.has_finalizer else ()
     branches = [tuple(_remote(tunnel, observed, now)), tuple(_children(observed))]
     return tuple(branch for branch in branches if branch)
@@ -33,12 +33,12 @@ def close(tunnel: Tunnel, observed: Observed, now: datetime) -> tuple[Branch, ..
 
 def is_closed(tunnel: Tunnel, observed: Observed) -> bool:
     """Tell whether nothing is left in Azure, and all objects of the cluster are on their way out."""
-    return not _is_ours(tunnel, observed) and all(
+    return not is_in_azure(tunnel, observed) and all(
         child.is_deleting for child in observed.children.values()
     )
 
 
-def _is_ours(tunnel: Tunnel, observed: Observed) -> bool:
+def is_in_azure(tunnel: Tunnel, observed: Observed) -> bool:
     """Tell whether something of this tunnel is, or may be, in Azure."""
     remote = observed.hybrid_connection
     if not isinstance(remote, HybridConnection):
@@ -52,18 +52,25 @@ def _is_ours(tunnel: Tunnel, observed: Observed) -> bool:
             return False
 
 
-def _has_given_up(tunnel: Tunnel, now: datetime) -> bool:
-    deleted_at = tunnel.metadata.deletion_timestamp
-    if deleted_at is None:
+def has_given_up(tunnel: Tunnel, observed: Observed, now: datetime) -> bool:
+    """Tell whether Azure is waited for no longer, and what may be there is left to the sweeper.
+
+    Only a deletion is in a hurry. Of a tunnel that ended and stays, Azure is asked as long as somebody may
+    mend it, which nobody does for a class that was deleted.
+    """
+    began = tunnel.metadata.deletion_timestamp
+    if began is None and observed.is_class_gone and tunnel.status.session is not None:
+        began = tunnel.status.session.ended_at
+    if began is None:
         return False
-    return now >= max(deleted_at, tunnel.status.expires_at or deleted_at) + GIVE_UP_AFTER
+    return now >= max(began, tunnel.status.expires_at or began) + GIVE_UP_AFTER
 
 
 def _remote(
     tunnel: Tunnel, observed: Observed, now: datetime
 ) -> Iterator[CloseDevice | DeleteHybridConnection | DeleteRules]:
     remote = observed.hybrid_connection
-    if not isinstance(remote, HybridConnection) or not _is_ours(tunnel, observed):
+    if not isinstance(remote, HybridConnection) or not is_in_azure(tunnel, observed):
         return
     if remote.listener_count > 0 or observed.answer is not None:
         failure = observed.failures.get(Step.CLOSE_DEVICE)

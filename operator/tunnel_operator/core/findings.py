@@ -6,6 +6,7 @@ from ..api.base import format_time
 from ..api.conditions import Finding, Truth
 from ..api.reasons import ConditionType, Reason
 from ..api.tunnel import Tunnel
+from .class_choice import class_name_of
 from .manifests import is_applied, make_ingress, make_service
 from .observed import Child, Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .ownership import Ownership, ownership
@@ -21,12 +22,49 @@ def find_hops(
 ) -> tuple[Finding, ...]:
     """Return a finding for each hop of an opening or open tunnel, in the order of the way."""
     return (
-        Finding(type=ConditionType.ACCEPTED, status="True", reason=Reason.ACCEPTED),
+        _accepted(terms, observed),
         _hybrid_connection(tunnel, terms, observed),
         _device(tunnel, terms, observed, expires_at, now),
         _forwarder(observed),
         _exposed(tunnel, terms, observed),
     )
+
+
+def class_deleted(name: str) -> Finding:
+    """Say that a tunnel runs on though its class was deleted."""
+    message = (
+        f"TunnelClass {name!r} was deleted. The tunnel stays open until its end, and can not be made "
+        "longer or opened again until there is such a class."
+    )
+    return Finding(
+        type=ConditionType.ACCEPTED, status="True", reason=Reason.CLASS_DELETED, message=message
+    )
+
+
+def running_without_class(tunnel: Tunnel) -> tuple[Finding, ...]:
+    """Return the findings for a tunnel whose class is gone and not remembered, and whose way is proven.
+
+    The forwarder is ready only while it meets the device, so that the hops up to it are there.
+    """
+    status = tunnel.status
+    exposed = status.condition(ConditionType.EXPOSED)
+    name = status.hybrid_connection.name if status.hybrid_connection else ""
+    end = "" if status.expires_at is None else f"Open until {format_time(status.expires_at)}."
+    found = [
+        class_deleted(class_name_of(tunnel, ()) or ""),
+        _there(name),
+        _listening(tunnel),
+        _RUNNING,
+    ]
+    if exposed is not None and exposed.status == "True":
+        found.append(_EXPOSED)
+    return (*found, ready("True", Reason.OPEN, end))
+
+
+def broken_without_class(refusal: Refusal) -> Refusal:
+    """Say that a tunnel does not work and is not mended."""
+    message = f"{refusal.message} The tunnel does not work just now, and is not mended without."
+    return Refusal(refusal.reason, message)
 
 
 def refused(refusal: Refusal) -> tuple[Finding, ...]:
@@ -92,6 +130,39 @@ def is_device_listening(
     return remote.listener_count > 0 or is_fresh
 
 
+_RUNNING = Finding(
+    type=ConditionType.FORWARDER_READY,
+    status="True",
+    reason=Reason.RUNNING,
+    message="The forwarder has met the device's listener.",
+)
+_EXPOSED = Finding(type=ConditionType.EXPOSED, status="True", reason=Reason.EXPOSED)
+
+
+def _there(name: str) -> Finding:
+    return Finding(
+        type=ConditionType.HYBRID_CONNECTION_READY,
+        status="True",
+        reason=Reason.CREATED,
+        message=f"Hybrid connection {name!r} is there.",
+    )
+
+
+def _listening(tunnel: Tunnel) -> Finding:
+    return Finding(
+        type=ConditionType.DEVICE_LISTENING,
+        status="True",
+        reason=Reason.LISTENING,
+        message=f"Device {str(tunnel.spec.device)!r} listens.",
+    )
+
+
+def _accepted(terms: Terms, observed: Observed) -> Finding:
+    if observed.is_class_gone:
+        return class_deleted(terms.class_name)
+    return Finding(type=ConditionType.ACCEPTED, status="True", reason=Reason.ACCEPTED)
+
+
 def _failure(observed: Observed, *steps: Step) -> Failure | None:
     return next((observed.failures[step] for step in steps if step in observed.failures), None)
 
@@ -108,12 +179,7 @@ def _hybrid_connection(tunnel: Tunnel, terms: Terms, observed: Observed) -> Find
         observed.hybrid_connection,
         _failure(observed, Step.HYBRID_CONNECTION, Step.LOOK),
     )
-    there = Finding(
-        type=kind,
-        status="True",
-        reason=Reason.CREATED,
-        message=f"Hybrid connection {terms.hybrid_connection!r} is there.",
-    )
+    there = _there(terms.hybrid_connection)
     if isinstance(remote, HybridConnection) and ownership(tunnel, remote) is Ownership.FOREIGN:
         message = f"Hybrid connection {remote.name!r} is in use by Tunnel {remote.owner_name}."
         return Finding(type=kind, status="False", reason=Reason.NAME_TAKEN, message=message)
@@ -138,8 +204,7 @@ def _device(
     if failure is not None:
         return Finding(type=kind, status="False", reason=failure.reason, message=failure.message)
     if is_device_listening(terms, observed, expires_at, now):
-        message = f"Device {str(device)!r} listens."
-        return Finding(type=kind, status="True", reason=Reason.LISTENING, message=message)
+        return _listening(tunnel)
     message = f"Asking device {str(device)!r} to listen."
     return Finding(type=kind, status="False", reason=Reason.OPENING, message=message)
 
@@ -148,12 +213,7 @@ def _forwarder(observed: Observed) -> Finding:
     kind, pod = ConditionType.FORWARDER_READY, observed.children.get(Kind.POD)
     failure = observed.failures.get(Step.CHILDREN)
     if is_ready(pod):
-        return Finding(
-            type=kind,
-            status="True",
-            reason=Reason.RUNNING,
-            message="The forwarder has met the device's listener.",
-        )
+        return _RUNNING
     if failure is not None:
         return Finding(type=kind, status="False", reason=failure.reason, message=failure.message)
     reason, message = (trouble(pod) if pod else None) or (
@@ -186,7 +246,7 @@ def _exposed(tunnel: Tunnel, terms: Terms, observed: Observed) -> Finding:
             return Finding(
                 type=kind, status="False", reason=Reason.WAITING_FOR_ADDRESS, message=message
             )
-    return Finding(type=kind, status="True", reason=Reason.EXPOSED)
+    return _EXPOSED
 
 
 def _has_address(child: Child) -> bool:

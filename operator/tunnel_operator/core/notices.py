@@ -29,6 +29,9 @@ class Notice:
     message: str
 
 
+_BY_THE_WAY = (Reason.CLASS_DELETED,)
+"""Reasons of Accepted that people are to hear of though it is true."""
+
 _CALM = {
     Reason.OPEN: "Open",
     Reason.OPENING: "Open",
@@ -43,13 +46,34 @@ _CALM = {
 
 
 def transitions(before: TunnelStatus, after: TunnelStatus) -> tuple[Notice, ...]:
-    """Return a notice when the reason of Ready changes; none for the same state seen again."""
-    was, is_now = before.condition(ConditionType.READY), after.condition(ConditionType.READY)
-    if is_now is None or (was is not None and was.reason == is_now.reason):
-        return ()
-    reason = Reason(is_now.reason)
-    severity = Severity.NORMAL if reason in _CALM else Severity.WARNING
-    return (Notice(severity, reason, _CALM.get(reason, "Open"), is_now.message or reason),)
+    """Return a notice when the reason of Ready changes, or a class has gone; none for the same state again."""
+    found = []
+    for kind in (ConditionType.ACCEPTED, ConditionType.READY):
+        was, is_now = before.condition(kind), after.condition(kind)
+        if is_now is None or (was is not None and was.reason == is_now.reason):
+            continue
+        reason = Reason(is_now.reason)
+        if kind is ConditionType.READY or reason in _BY_THE_WAY:
+            severity = Severity.NORMAL if reason in _CALM else Severity.WARNING
+            message = is_now.message or reason
+            found.append(Notice(severity, reason, _CALM.get(reason, "Open"), message))
+    return tuple(found)
+
+
+def left_behind(hybrid_connection: str) -> Notice:
+    """Return the announcement that a tunnel is let go of while something of it may be in Azure."""
+    return Notice(
+        Severity.WARNING, Reason.LEFT_BEHIND, "Close", left_behind_text(hybrid_connection)
+    )
+
+
+def left_behind_text(hybrid_connection: str) -> str:
+    """Say what may be in Azure still, and what becomes of it."""
+    return (
+        f"Hybrid connection {hybrid_connection!r} may be left in Azure Relay, where it could not be "
+        "removed; no token opens it any more. The operator's sweeper finds it when that is on and a "
+        "TunnelClass of its Relay namespace is there."
+    )
 
 
 def expiry_notice_at(opened_at: datetime, expires_at: datetime) -> datetime:

@@ -141,6 +141,11 @@ class Observed:
     """The end that has been announced already."""
 
     failures: Mapping[Step, Failure] = field(default_factory=dict)
+    is_class_gone: bool = False
+    """The TunnelClass was deleted. What it said may be remembered still, or not."""
+
+    may_replace: bool = True
+    """A forwarder that works may be replaced now; otherwise it is others' turn."""
 
     def is_waiting(self, step: Step, now: datetime) -> bool:
         """Whether the step failed and its time to be tried again has not come."""

@@ -18,13 +18,14 @@ from ..api.tunnel import Endpoint, HybridConnectionStatus, SessionStatus, Tunnel
 from ..api.tunnel_class import TunnelClass
 from . import findings, names
 from .actions import Plan
-from .children import replacement_time
-from .closing import close, is_closed
-from .notices import expiry, expiry_notice_at, transitions
-from .observed import HybridConnection, NoHybridConnection, Observed
+from .children import Children, replacement_time
+from .closing import close, has_given_up, is_closed, is_in_azure
+from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
+from .observed import HybridConnection, Kind, NoHybridConnection, Observed
 from .opening import open_branches
-from .session import Session, session_of, with_totals
-from .terms import Refusal, Terms, agree
+from .pods import is_ready
+from .session import Session, ended_session, recorded_session, session_of, with_totals
+from .terms import Refusal, Terms, agree, no_class
 
 POLL = timedelta(minutes=5)
 """How often Azure is looked at when nothing else gives occasion to."""
@@ -43,16 +44,29 @@ def plan(
 ) -> Plan:
     """Return what to do next. Never raises for any state that the API server allows."""
     if tunnel.is_deleting:
-        decided = _plan_deletion(tunnel, klass, observed, now)
+        decided = _plan_deletion(tunnel, observed, now)
+    elif (over := ended_session(tunnel, observed)) is not None and over.ended is not None:
+        # It stays as it ended, whatever has become of its class.
+        decided = _plan_end(tunnel, over, over.ended, observed, now)
     else:
-        terms = agree(tunnel, klass, default_image=default_image)
-        decided = (
-            _plan_refusal(tunnel, terms, observed, now)
-            if isinstance(terms, Refusal)
-            else _plan_session(tunnel, terms, observed, now)
-        )
+        terms = _terms(tunnel, klass, observed, default_image)
+        if not isinstance(terms, Refusal):
+            decided = _plan_session(tunnel, terms, observed, now)
+        elif terms.reason is Reason.CLASS_NOT_FOUND and tunnel.is_running:
+            decided = _plan_without_class(tunnel, terms, observed, now)
+        else:
+            decided = _plan_refusal(tunnel, terms, observed, now)
     told = transitions(tunnel.status, decided.status)
     return replace(decided, notices=(*told, *decided.notices))
+
+
+def _terms(
+    tunnel: Tunnel, klass: TunnelClass | None, observed: Observed, default_image: str
+) -> Terms | Refusal:
+    """Return the terms, by what a deleted class last said for a tunnel that runs, and for no other."""
+    if observed.is_class_gone and not tunnel.is_running:
+        return no_class(tunnel)
+    return agree(tunnel, klass, default_image=default_image)
 
 
 def _plan_session(tunnel: Tunnel, terms: Terms, observed: Observed, now: datetime) -> Plan:
@@ -78,7 +92,8 @@ def _plan_open(
     times.append(announce_at)
     is_news = now >= announce_at and observed.announced != session.expires_at
     notices = (expiry(session.expires_at),) if is_news else ()
-    return Plan(branches, status, _next(times, now), notices)
+    stage = Children(tunnel, terms, observed, session.expires_at, now).stage()
+    return Plan(branches, status, _next(times, now), notices, stage)
 
 
 def _open_status(
@@ -89,6 +104,7 @@ def _open_status(
     made = HybridConnectionStatus(name=terms.hybrid_connection)
     return TunnelStatus(
         observed_generation=tunnel.metadata.generation,
+        tunnel_class_name=terms.class_name,
         url=terms.ingress.url if terms.ingress else None,
         endpoints=tuple(
             Endpoint(
@@ -114,10 +130,31 @@ def _plan_refusal(tunnel: Tunnel, refusal: Refusal, observed: Observed, now: dat
     """Leave what runs alone until its recorded end; the new terms are not known."""
     status = _status_with(tunnel, findings.refused(refusal), now)
     expires_at = tunnel.status.expires_at
-    if tunnel.has_finalizer and expires_at is not None and now >= expires_at:
-        return Plan(close(tunnel, observed, now), status, _next(observed.retry_times(), now))
+    is_over = tunnel.spec.suspend or not tunnel.is_running
+    if tunnel.has_finalizer and (is_over or (expires_at is not None and now >= expires_at)):
+        return _closing(tunnel, status, observed, now)
     # An end that has passed is no time to look again at: it would be looked at without a pause.
     return Plan((), status, _next([] if expires_at is None else [expires_at], now))
+
+
+def _plan_without_class(
+    tunnel: Tunnel, refusal: Refusal, observed: Observed, now: datetime
+) -> Plan:
+    """Leave a tunnel that runs alone until its end: nobody knows any more what its class said.
+
+    Forwarder and device need no operator. What breaks is not mended, and said.
+    """
+    session = recorded_session(tunnel, observed, now)
+    if session is not None and session.ended is not None:
+        return _plan_end(tunnel, session, session.ended, observed, now)
+    is_proven = is_ready(observed.children.get(Kind.POD))
+    found = (
+        findings.running_without_class(tunnel)
+        if is_proven
+        else findings.refused(findings.broken_without_class(refusal))
+    )
+    times = () if session is None else (session.expires_at,)
+    return Plan((), _status_with(tunnel, found, now), _next(times, now))
 
 
 def _plan_end(
@@ -125,7 +162,9 @@ def _plan_end(
 ) -> Plan:
     reason = Reason(ended.reason)
     closed = is_closed(tunnel, observed) and not tunnel.has_finalizer
-    found: tuple[Finding, ...] = (findings.ready("False", reason, _END_MESSAGES[reason]),)
+    left = _left_behind(tunnel, observed)
+    message = _END_MESSAGES[reason] + (f" {left_behind_text(left)}" if closed and left else "")
+    found: tuple[Finding, ...] = (findings.ready("False", reason, message),)
     if not closed:
         message = _closing_message(tunnel, observed)
         found = (*found, findings.reconciling(Reason.CLOSING, message))
@@ -137,22 +176,15 @@ def _plan_end(
             "url": None,
             "endpoints": (),
             # What is still there is remembered until it is not.
-            "hybrid_connection": None if closed else tunnel.status.hybrid_connection,
+            "hybrid_connection": HybridConnectionStatus(name=left) if left else None,
             "device": None if closed else tunnel.status.device,
         }
     )
-    return Plan(close(tunnel, observed, now), status, _next(observed.retry_times(), now))
+    return _closing(tunnel, status, observed, now)
 
 
-def _plan_deletion(
-    tunnel: Tunnel, klass: TunnelClass | None, observed: Observed, now: datetime
-) -> Plan:
+def _plan_deletion(tunnel: Tunnel, observed: Observed, now: datetime) -> Plan:
     message = _closing_message(tunnel, observed)
-    if klass is None and observed.hybrid_connection is NoHybridConnection.UNKNOWN:
-        message = (
-            "The TunnelClass is gone, so the hybrid connection can not be deleted. Create the class "
-            "again, or wait until the tunnel's tokens have expired."
-        )
     found = (
         findings.ready("False", Reason.CLOSING, message),
         findings.reconciling(Reason.CLOSING, message),
@@ -160,8 +192,27 @@ def _plan_deletion(
     status = _status_with(tunnel, found, now).model_copy(
         update={"session": with_totals(tunnel, observed)}
     )
-    times = [*observed.retry_times(), now + POLL]
-    return Plan(close(tunnel, observed, now), status, _next(times, now))
+    return _closing(tunnel, status, observed, now)
+
+
+def _closing(tunnel: Tunnel, status: TunnelStatus, observed: Observed, now: datetime) -> Plan:
+    """Take down what is left, and tell people when something is let go of that may be left."""
+    left = _left_behind(tunnel, observed)
+    is_let_go = left is not None and tunnel.has_finalizer and has_given_up(tunnel, observed, now)
+    notices = (left_behind(left),) if left is not None and is_let_go else ()
+    times = [*observed.retry_times(), *([now + POLL] if tunnel.has_finalizer else [])]
+    return Plan(close(tunnel, observed, now), status, _next(times, now), notices)
+
+
+def _left_behind(tunnel: Tunnel, observed: Observed) -> str | None:
+    """Return the name of the hybrid connection that may be there still.
+
+    It is off the record as soon as Azure says that it is gone, which is before the finalizer is; so what is
+    on record without a finalizer was let go of.
+    """
+    there = tunnel.status.hybrid_connection
+    is_gone = tunnel.has_finalizer and not is_in_azure(tunnel, observed)
+    return None if there is None or is_gone else there.name
 
 
 _END_MESSAGES = {
@@ -175,6 +226,11 @@ def _closing_message(tunnel: Tunnel, observed: Observed) -> str:
     failure = next(iter(observed.failures.values()), None)
     if failure is not None:
         return f"Closing: {failure.message}"
+    if observed.is_class_gone and observed.hybrid_connection is NoHybridConnection.UNKNOWN:
+        return (
+            "The TunnelClass is gone, so the hybrid connection can not be deleted. Create the class "
+            "again, or wait until the tunnel's tokens have expired."
+        )
     return f"Closing the tunnel to device {str(tunnel.spec.device)!r}."
 
 

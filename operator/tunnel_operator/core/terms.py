@@ -12,6 +12,7 @@ from ..api.reasons import Reason
 from ..api.tunnel import IngressExposure, Port, Protocol, Tunnel
 from ..api.tunnel_class import Naming, TunnelClass, TunnelClassSpec
 from . import names
+from .class_choice import class_name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Terms:
     """A Tunnel with every default filled in and every limit kept."""
 
     klass: TunnelClassSpec
+    class_name: str
     image: str
     endpoint: RelayEndpoint
     ca_pem: str | None
@@ -84,7 +86,7 @@ def agree(tunnel: Tunnel, klass: TunnelClass | None, *, default_image: str) -> T
     """
     spec = tunnel.spec
     if klass is None:
-        return _no_class(tunnel)
+        return no_class(tunnel)
     limits = klass.spec.limits
     ttl = limits.default_ttl if spec.ttl is None else spec.ttl
     if ttl > limits.max_ttl:
@@ -106,6 +108,7 @@ def agree(tunnel: Tunnel, klass: TunnelClass | None, *, default_image: str) -> T
         return refusal
     return Terms(
         klass=klass.spec,
+        class_name=klass.metadata.name,
         image=klass.spec.forwarder.image or default_image,
         endpoint=endpoint,
         ca_pem=ca_pem,
@@ -118,8 +121,9 @@ def agree(tunnel: Tunnel, klass: TunnelClass | None, *, default_image: str) -> T
     )
 
 
-def _no_class(tunnel: Tunnel) -> Refusal:
-    name = tunnel.spec.tunnel_class_name
+def no_class(tunnel: Tunnel) -> Refusal:
+    """Say that the tunnel's class is not there."""
+    name = class_name_of(tunnel, ())
     if name is None:
         return Refusal(
             Reason.CLASS_NOT_FOUND,

@@ -9,6 +9,7 @@ from typing import Any
 from ..api.keys import Key
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
+from ..core.class_choice import class_name_of
 from ..core.names import TUNNEL_LABEL
 from ..core.observed import Child, Kind
 
@@ -21,6 +22,7 @@ class Cache:
     def __init__(self) -> None:
         self._children: dict[Key, dict[Kind, Body]] = {}
         self._classes: dict[str, TunnelClass] = {}
+        self._gone: dict[str, TunnelClass] = {}
         self._tunnels: dict[Key, str | None] = {}
 
     def put_child(self, body: Body) -> Key | None:
@@ -52,30 +54,36 @@ class Cache:
     def put_class(self, klass: TunnelClass) -> None:
         """Take a class's newest state."""
         self._classes[klass.metadata.name] = klass
+        self._gone.pop(klass.metadata.name, None)
 
     def drop_class(self, name: str) -> None:
-        """Forget a class that is gone."""
-        self._classes.pop(name, None)
+        """Note that a class is gone. What it said is kept for the tunnels that were opened with it."""
+        klass = self._classes.pop(name, None)
+        if klass is not None and any(self.tunnels_of(name)):
+            self._gone[name] = klass
 
     def class_of(self, tunnel: Tunnel) -> TunnelClass | None:
-        """Return a tunnel's class; of several default classes the first by name."""
-        name = tunnel.spec.tunnel_class_name
-        if name is not None:
-            return self._classes.get(name)
-        defaults = (k for k in self._classes.values() if k.is_default)
-        return min(defaults, key=lambda klass: klass.metadata.name, default=None)
+        """Return a tunnel's class, or what it last said when it is gone."""
+        name = class_name_of(tunnel, self._classes.values())
+        return None if name is None else self._classes.get(name) or self._gone.get(name)
+
+    def has_class(self, name: str) -> bool:
+        """Tell whether there is such a class now."""
+        return name in self._classes
 
     def classes(self) -> list[TunnelClass]:
-        """Return all classes."""
-        return list(self._classes.values())
+        """Return all classes, with those that are gone and whose tunnels may not be."""
+        return [*self._classes.values(), *self._gone.values()]
 
     def put_tunnel(self, key: Key, class_name: str | None) -> None:
         """Note that a tunnel is there."""
         self._tunnels[key] = class_name
 
     def drop_tunnel(self, key: Key) -> None:
-        """Forget a tunnel that is gone."""
+        """Forget a tunnel that is gone, and what deleted classes said that no tunnel needs any more."""
         self._tunnels.pop(key, None)
+        for name in [name for name in self._gone if not any(self.tunnels_of(name))]:
+            del self._gone[name]
 
     def tunnels_of(self, class_name: str) -> Iterator[Key]:
         """Yield the tunnels that a class may be the class of."""

@@ -1,7 +1,7 @@
 """The one code path: gather, plan, report, execute, until there is nothing left to do."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -50,6 +50,7 @@ from .cache import Cache
 from .leadership import Leadership
 from .memory import Memory, Revision
 from .ports import Clock, Cluster, Devices, Events, Recorder, Relay
+from .rollout import Rollout
 
 MAX_ROUNDS = 8
 """How often one pass looks again after it has acted; more can only come from a fault of ours."""
@@ -70,6 +71,7 @@ class World:
     leadership: Leadership
     recorder: Recorder
     clock: Clock
+    rollout: Rollout = field(default_factory=Rollout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Reconciler:
             if tunnel is None:
                 world.memory.forget(key)
                 world.recorder.forget(key)
+                world.rollout.forget(key)
                 return None
             current = _Pass(key, tunnel, world.cache.class_of(tunnel))
             if not self._is_mine(current.klass):
@@ -109,6 +112,7 @@ class Reconciler:
             now = world.clock()
             observed = await self._gather(current, now)
             decision = plan(tunnel, current.klass, observed, now, default_image=self._default_image)
+            world.rollout.follow(key, _class_name(current), decision.stage, now)
             await self._report(tunnel, decision.status)
             await self._tell(current, decision)
             world.recorder.report(tunnel, decision.status, observed.failures)
@@ -137,6 +141,9 @@ class Reconciler:
             leased_at=memory.leased_at(current.key),
             announced=memory.announced(current.key),
             failures=memory.failures(current.key, revision),
+            may_replace=self._world.rollout.has_turn(current.key, _class_name(current), now),
+            is_class_gone=current.klass is None
+            or not self._world.cache.has_class(current.klass.metadata.name),
         )
 
     async def _look(self, current: _Pass, now: datetime) -> HybridConnection | NoHybridConnection:
@@ -320,6 +327,10 @@ _Remote = (
     | CloseDevice
     | ApplyForwarderSecret
 )
+
+
+def _class_name(current: _Pass) -> str:
+    return "" if current.klass is None else current.klass.metadata.name
 
 
 def _close_request(tunnel: Tunnel) -> CloseRequest:

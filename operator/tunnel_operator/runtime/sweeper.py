@@ -73,7 +73,7 @@ class Sweeper:
         found = await self._relay.marked(klass)
         for marked in candidates(found, self._policy.cluster_id, self._clock()):
             tunnel = await self._cluster.get_tunnel(marked.tunnel)
-            if tunnel is not None and tunnel.metadata.uid == marked.uid:
+            if tunnel is not None and tunnel.metadata.uid == marked.uid and tunnel.has_finalizer:
                 continue
             log.warning(
                 "sweep.orphan",

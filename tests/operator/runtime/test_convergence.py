@@ -21,6 +21,7 @@ class Convergence(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.world = OperatorWorld()
+        self.classes = self.world.classes
         self.spec = {}
         self.created = 0
         self.is_watching = True
@@ -112,6 +113,16 @@ class Convergence(RuleBasedStateMachine):
     def azure_fails(self, outage):
         self.world.azure.outage = outage
 
+    @rule(is_there=st.booleans())
+    def class_comes_and_goes(self, is_there):
+        self.world.classes = self.classes if is_there else []
+        for klass in self.classes:
+            if is_there:
+                self.world.cache.put_class(klass)
+            else:
+                self.world.cache.drop_class(klass.metadata.name)
+        self.notice()
+
     @rule(reason=st.sampled_from(["Idle", "Drained", "Failed", "Expired"]))
     def forwarder_ends(self, reason):
         pod = self.world.cluster.child(Kind.POD)
@@ -148,10 +159,16 @@ class Convergence(RuleBasedStateMachine):
         if not self.world.azure.connections:
             return
         if self.exists:
-            assert self.world.tunnel(KEY).has_finalizer
-            return
-        # Only Azure's being away until long after the tokens' end leaves something behind.
-        assert self.world.now >= self.gives_up_at
+            tunnel = self.world.tunnel(KEY)
+            if tunnel.has_finalizer:
+                return
+            # Only a class that nobody remembers leaves something behind, and the Tunnel says what.
+            left = tunnel.status.hybrid_connection
+            assert {left.name} == set(self.world.azure.connections)
+            assert self.world.now >= tunnel.status.expires_at + GIVE_UP_AFTER
+        else:
+            # Only Azure's being away until long after the tokens' end leaves something behind.
+            assert self.world.now >= self.gives_up_at
         self.world.azure.connections.clear()
         self.world.azure.listening.clear()
 
@@ -159,6 +176,8 @@ class Convergence(RuleBasedStateMachine):
         """At last all works, and nobody interferes: the tunnel is open or closed, and nothing is left over."""
         self.world.azure.outage = False
         self.world.azure.online.add("mri-7")
+        self.world.classes = self.classes
+        self.world.start_operator()
         if not self.exists:
             asyncio.run(self.world.reconcile(KEY))
             assert not self.world.azure.connections

@@ -5,6 +5,7 @@ import pytest
 from support.operator_world import OperatorWorld
 from support.tunnels import UID, a_class, tunnel_body
 from tunnel_operator.api.keys import Key
+from tunnel_operator.api.tunnel import FINALIZER
 from tunnel_operator.core.sweep import Marked
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.sweeper import Sweeper, SweepPolicy
@@ -19,6 +20,7 @@ def world():
         world.azure.connections[name] = {"rules": {}}
     lost = Key("imaging", "lost")
     alive = world.apply(tunnel_body())
+    world.cluster.tunnels[alive]["metadata"]["finalizers"] = [FINALIZER]
     old, young = world.now - HOURS, world.now
     world.azure.marks = [
         Marked("orphan", lost, "uid-1", "here", old),
@@ -45,6 +47,13 @@ def sweeper(world, *, cluster_id="here", is_dry=False):
 async def test_removes_what_was_left_behind_and_nothing_else(world):
     await sweeper(world).sweep(a_class().spec)
     assert set(world.azure.connections) == {"alive", "young", "elsewhere"}
+
+
+async def test_removes_what_a_tunnel_was_let_go_of_without(world):
+    """Without the finalizer a Tunnel has nothing in Azure, so what is there was left when it gave up."""
+    world.cluster.tunnels["imaging", "mri-7"]["metadata"]["finalizers"] = []
+    await sweeper(world).sweep(a_class().spec)
+    assert set(world.azure.connections) == {"young", "elsewhere"}
 
 
 async def test_a_dry_run_removes_nothing(world):
