@@ -1,8 +1,10 @@
 """What the watches have brought, and what our own writes returned: the newest of both, for reading.
 
-Without the second half a pass would not see what the one before it made, and would make it again.
+Without the second half a pass would not see what the one before it made, and would make it again. The two
+halves overtake each other: what a watch has reported gone is never brought back by an answer that came late.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +16,9 @@ from ..core.observed import Child, Kind
 
 Body = Mapping[str, Any]
 
+GONE_KEPT = 10_000
+"""How many objects that are gone are remembered: more than can go while an answer is under way."""
+
 
 class Cache:
     """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds."""
@@ -22,12 +27,15 @@ class Cache:
         self._children: dict[Key, dict[Kind, Body]] = {}
         self._classes: dict[str, TunnelClass] = {}
         self._tunnels: dict[Key, str | None] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
 
     def put_child(self, body: Body) -> Key | None:
         """Take a child's newest state; return its tunnel's key. An older state than known is passed over."""
         key, kind = owner_of(body), Kind(body["kind"])
         if key is None:
             return None
+        if body["metadata"]["uid"] in self._gone:
+            return key
         known = self._children.setdefault(key, {}).get(kind)
         if known is None or _version(known) <= _version(body):
             self._children[key][kind] = _stripped(body)
@@ -38,6 +46,9 @@ class Cache:
         key, kind = owner_of(body), Kind(body["kind"])
         if key is None:
             return None
+        self._gone[body["metadata"]["uid"]] = None
+        if len(self._gone) > GONE_KEPT:
+            self._gone.popitem(last=False)
         known = self._children.get(key, {}).get(kind)
         if known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]:
             del self._children[key][kind]
