@@ -60,6 +60,10 @@ class Cache:
         """Return the children of one tunnel."""
         return {kind: Child(body) for kind, body in self._children.get(key, {}).items()}
 
+    def bodies(self, kind: Kind) -> list[Body]:
+        """Return all children of a kind."""
+        return [found[kind] for found in self._children.values() if kind in found]
+
     def put_class(self, klass: TunnelClass) -> None:
         """Take a class's newest state."""
         self._classes[klass.metadata.name] = klass
@@ -87,6 +91,10 @@ class Cache:
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone."""
         self._tunnels.pop(key, None)
+
+    def tunnels(self) -> list[Key]:
+        """Return all tunnels."""
+        return list(self._tunnels)
 
     def tunnels_of(self, class_name: str) -> Iterator[Key]:
         """Yield the tunnels that a class may be the class of."""
