@@ -20,6 +20,7 @@ from .adapters.connect import connect
 from .adapters.credentials import make_credentials
 from .adapters.discovery import wait_until_served
 from .adapters.events import KubeEvents
+from .adapters.inventory import KubeInventory
 from .adapters.iothub import HubDevices
 from .adapters.kube import KubeCluster
 from .adapters.kube_api import KubeApi
@@ -37,6 +38,7 @@ from .runtime.cache import Cache
 from .runtime.leadership import Leadership
 from .runtime.memory import Memory
 from .runtime.reconciler import Reconciler, World
+from .runtime.resync import Resync
 from .runtime.rollout import Rollout
 from .runtime.sweeper import Sweeper, SweepPolicy
 from .runtime.workers import Workers
@@ -97,9 +99,10 @@ async def run(config: Config) -> None:
         )
         log.info("operator.starting", controller=config.controller_name, health_port=port)
         await wait_until_served(api, with_classes=config.tunnel_classes_file is None)
-        await _run_until_stopped(
-            config, registry, Work(workers, elector, _sweep(config, world)), lifecycle
-        )
+        inventory = KubeInventory(api, config.watch_namespaces, with_classes=classes_file is None)
+        resync = Resync(world.cache, inventory, queue.add)
+        others = (elector.keep, _sweep(config, world), resync.run)
+        await _run_until_stopped(config, registry, Work(workers, elector, others), lifecycle)
         log.info("operator.stopped")
 
 
@@ -173,7 +176,9 @@ class Work:
 
     workers: Workers
     elector: LeaseElector
-    sweep: Callable[[], Coroutine[None, None, None]]
+    others: tuple[Callable[[], Coroutine[None, None, None]], ...]
+    """What runs beside the workers while this process leads."""
+
     is_leading: bool = False
 
     async def run(self) -> None:
@@ -181,7 +186,7 @@ class Work:
         await self.elector.acquire()
         self.is_leading = True
         async with asyncio.TaskGroup() as group:
-            others = [group.create_task(self.elector.keep()), group.create_task(self.sweep())]
+            others = [group.create_task(other()) for other in self.others]
             await self.workers.run()
             for task in others:
                 task.cancel()

@@ -47,6 +47,11 @@ class Program:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def strike(self) -> None:
+        """Kill it as by kill -9, without waiting for its end."""
+        assert self._process is not None
+        self._process.kill()
+
     async def wait(self) -> int:
         """Wait for its end; return its exit code."""
         assert self._process is not None

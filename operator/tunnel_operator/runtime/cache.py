@@ -1,8 +1,10 @@
 """What the watches have brought, and what our own writes returned: the newest of both, for reading.
 
-Without the second half a pass would not see what the one before it made, and would make it again.
+Without the second half a pass would not see what the one before it made, and would make it again. The two
+halves overtake each other: what a watch has reported gone is never brought back by an answer that came late.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +17,9 @@ from ..core.observed import Child, Kind
 
 Body = Mapping[str, Any]
 
+GONE_KEPT = 10_000
+"""How many objects that are gone are remembered: more than can go while an answer is under way."""
+
 
 class Cache:
     """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds."""
@@ -24,12 +29,15 @@ class Cache:
         self._classes: dict[str, TunnelClass] = {}
         self._gone: dict[str, TunnelClass] = {}
         self._tunnels: dict[Key, str | None] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
 
     def put_child(self, body: Body) -> Key | None:
         """Take a child's newest state; return its tunnel's key. An older state than known is passed over."""
         key, kind = owner_of(body), Kind(body["kind"])
         if key is None:
             return None
+        if body["metadata"]["uid"] in self._gone:
+            return key
         known = self._children.setdefault(key, {}).get(kind)
         if known is None or _version(known) <= _version(body):
             self._children[key][kind] = _stripped(body)
@@ -40,6 +48,9 @@ class Cache:
         key, kind = owner_of(body), Kind(body["kind"])
         if key is None:
             return None
+        self._gone[body["metadata"]["uid"]] = None
+        if len(self._gone) > GONE_KEPT:
+            self._gone.popitem(last=False)
         known = self._children.get(key, {}).get(kind)
         if known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]:
             del self._children[key][kind]
@@ -50,6 +61,10 @@ class Cache:
     def children(self, key: Key) -> Mapping[Kind, Child]:
         """Return the children of one tunnel."""
         return {kind: Child(body) for kind, body in self._children.get(key, {}).items()}
+
+    def bodies(self, kind: Kind) -> list[Body]:
+        """Return all children of a kind."""
+        return [found[kind] for found in self._children.values() if kind in found]
 
     def put_class(self, klass: TunnelClass) -> None:
         """Take a class's newest state."""
@@ -84,6 +99,10 @@ class Cache:
         self._tunnels.pop(key, None)
         for name in [name for name in self._gone if not any(self.tunnels_of(name))]:
             del self._gone[name]
+
+    def tunnels(self) -> list[Key]:
+        """Return all tunnels."""
+        return list(self._tunnels)
 
     def tunnels_of(self, class_name: str) -> Iterator[Key]:
         """Yield the tunnels that a class may be the class of."""

@@ -2,7 +2,7 @@ from support.tunnels import a_class, a_tunnel
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION
 from tunnel_operator.core.observed import Kind
-from tunnel_operator.runtime.cache import Cache
+from tunnel_operator.runtime.cache import GONE_KEPT, Cache
 
 KEY = Key("imaging", "mri-7")
 
@@ -40,6 +40,24 @@ def test_the_end_of_an_earlier_namesake_does_not_remove_the_later():
     assert version(cache) == "10"
     cache.drop_child(pod(11, uid="new"))
     assert cache.children(KEY) == {}
+
+
+def test_an_answer_that_comes_after_the_watch_reported_its_object_gone_brings_nothing_back():
+    cache = Cache()
+    cache.put_child(pod(10))
+    cache.drop_child(pod(12))
+    # The answer to our own delete: on its way out, which it has got to the end of meanwhile.
+    assert cache.put_child(pod(11)) == KEY
+    assert cache.children(KEY) == {}
+    cache.put_child(pod(13, uid="u2"))
+    assert version(cache) == "13"
+
+
+def test_what_is_gone_is_remembered_for_a_bounded_number_of_objects():
+    cache = Cache()
+    for number in range(GONE_KEPT + 5):
+        cache.drop_child(pod(number, uid=str(number)))
+    assert len(cache._gone) == GONE_KEPT
 
 
 def test_what_bears_no_label_of_ours_is_nobodys():
