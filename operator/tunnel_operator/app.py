@@ -106,7 +106,8 @@ def _world(config: Config, api: KubeApi, metrics: Metrics, stack: AsyncExitStack
     """Return the ways to everything outside; the stack closes them."""
     credentials = make_credentials()
     stack.push_async_callback(credentials.close)
-    arm = Budget("Azure Resource Manager", rate=10, burst=200, monotonic=time.monotonic)
+    rate = config.arm_per_second
+    arm = Budget("Azure Resource Manager", rate=rate, burst=200, monotonic=time.monotonic)
     relay = ArmRelay(
         credentials.asynchronous, arm, metrics.observe_call, cluster_id=config.cluster_id
     )
