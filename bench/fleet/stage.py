@@ -55,6 +55,8 @@ class Stage:
             "POD_NAMESPACE": "tunnels-system",
             "HEALTH_PORT": str(port),
             "LOG_LEVEL": "INFO",
+            # As in the image.
+            "MALLOC_ARENA_MAX": "2",
             "AZURE_AUTHORITY_HOST": identity["authorityHost"],
             "AZURE_TENANT_ID": identity["tenantId"],
             "AZURE_CLIENT_ID": identity["clientId"],

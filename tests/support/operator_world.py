@@ -58,23 +58,27 @@ class FakeCluster:
         body = self.tunnels.get(key)
         return None if body is None else Tunnel.from_dict(copy.deepcopy(body))
 
-    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> None:
+    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
         self.hook("apply_status")
         body = self._current(tunnel)
-        if body is not None:
-            self.writes["status"] += 1
-            body["status"] = status.to_dict()
+        if body is None:
+            return None
+        self.writes["status"] += 1
+        body["status"] = status.to_dict()
+        return Tunnel.from_dict(copy.deepcopy(body))
 
-    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> None:
+    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
         self.hook("add_finalizer" if present else "remove_finalizer")
         body = self._current(tunnel)
         if body is None:
-            return
+            return None
         self.writes["finalizer"] += 1
         body["metadata"]["finalizers"] = [FINALIZER] if present else []
         if not present and "deletionTimestamp" in body["metadata"]:
             del self.tunnels[Key(tunnel.metadata.namespace, tunnel.metadata.name)]
             self._collect_garbage(tunnel.metadata.uid)
+            return None
+        return Tunnel.from_dict(copy.deepcopy(body))
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         self.hook(f"apply_{manifest['kind']}")
@@ -161,7 +165,9 @@ class FakeAzure:
     marks: list[Marked] = field(default_factory=list)
     serial: "count[int]" = field(default_factory=lambda: count(1))
 
-    async def observe(self, _: TunnelClassSpec, name: str) -> HybridConnection | None:
+    async def observe(
+        self, _: TunnelClassSpec, name: str, *, with_rules: bool
+    ) -> HybridConnection | None:
         self._called("observe")
         found = self.connections.get(name)
         if found is None:
@@ -171,16 +177,27 @@ class FakeAzure:
             listener_count=self._listeners(name),
             owner=found.get("owner"),
             owner_name=found.get("owner_name"),
-            rules=frozenset(found["rules"]),
+            rules=frozenset(found["rules"]) if with_rules else None,
         )
 
-    async def ensure(self, _: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
+    async def ensure(
+        self, klass: TunnelClassSpec, wanted: EnsureHybridConnection
+    ) -> HybridConnection | None:
         self._called("ensure")
         found = self.connections.setdefault(wanted.name, {"rules": {}})
         if not wanted.is_borrowed:
             found |= {"owner": wanted.owner, "owner_name": wanted.tunnel}
         for rule, right in wanted.rules:
             found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
+        if wanted.is_borrowed:
+            return None
+        return HybridConnection(
+            name=wanted.name,
+            listener_count=self._listeners(wanted.name),
+            owner=wanted.owner,
+            owner_name=wanted.tunnel,
+            rules=frozenset(rule for rule, _ in wanted.rules),
+        )
 
     async def delete(self, _: TunnelClassSpec, name: str) -> None:
         self._called("delete")

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..api.keys import Key
+from ..api.tunnel import KIND as TUNNEL_KIND
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
 from ..core.names import TUNNEL_LABEL
 from ..core.observed import Child, Kind
 
 Body = Mapping[str, Any]
+
+_UNREAD: Mapping[str, tuple[str, ...]] = {Kind.SECRET: ("data",), Kind.POD: ("spec",)}
 
 
 class Cache:
@@ -22,6 +25,7 @@ class Cache:
         self._children: dict[Key, dict[Kind, Body]] = {}
         self._classes: dict[str, TunnelClass] = {}
         self._tunnels: dict[Key, str | None] = {}
+        self._written: dict[Key, dict[str, int]] = {}
 
     def put_child(self, body: Body) -> Key | None:
         """Take a child's newest state; return its tunnel's key. An older state than known is passed over."""
@@ -30,8 +34,27 @@ class Cache:
             return None
         known = self._children.setdefault(key, {}).get(kind)
         if known is None or _version(known) <= _version(body):
-            self._children[key][kind] = _stripped(body)
+            self._children[key][kind] = _lean(body)
         return key
+
+    def put_written(self, body: Body) -> None:
+        """Take a child as a write of ours returned it."""
+        key = self.put_child(body)
+        if key is not None:
+            self._written.setdefault(key, {})[body["kind"]] = _version(body)
+
+    def wrote_tunnel(self, key: Key, version: str) -> None:
+        """Note the version of a Tunnel that a write of ours returned, and that has been looked at."""
+        if version:
+            self._written.setdefault(key, {})[TUNNEL_KIND] = int(version)
+
+    def is_echo(self, key: Key, body: Body) -> bool:
+        """Tell whether a watch brings what is known already, from our own later or same write.
+
+        That write's answer showed the whole object, and the pass that wrote it went on with that.
+        """
+        written = self._written.get(key, {}).get(body["kind"])
+        return written is not None and _version(body) <= written
 
     def drop_child(self, body: Body) -> Key | None:
         """Forget a child that is gone, unless a later one has taken its name; return its tunnel's key."""
@@ -41,6 +64,7 @@ class Cache:
         known = self._children.get(key, {}).get(kind)
         if known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]:
             del self._children[key][kind]
+            self._written.get(key, {}).pop(kind, None)
             if not self._children[key]:
                 del self._children[key]
         return key
@@ -76,6 +100,7 @@ class Cache:
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone."""
         self._tunnels.pop(key, None)
+        self._written.pop(key, None)
 
     def tunnels_of(self, class_name: str) -> Iterator[Key]:
         """Yield the tunnels that a class may be the class of."""
@@ -97,8 +122,24 @@ def _version(body: Body) -> int:
     return int(body["metadata"].get("resourceVersion") or 0)
 
 
-def _stripped(body: Body) -> Body:
-    """Return a child without what no decision needs: tokens, and who set which field."""
+def _lean(body: Body) -> Body:
+    """Return a child without what no decision needs: tokens, a Pod's long spec, who set which field."""
     metadata = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
-    rest = {k: v for k, v in body.items() if not (k == "data" and body["kind"] == Kind.SECRET)}
+    unread = _UNREAD.get(body["kind"], ())
+    rest = {k: v for k, v in body.items() if k not in unread}
+    if body["kind"] == Kind.POD:
+        rest["status"] = _lean_pod_status(body.get("status") or {})
     return {**rest, "metadata": metadata}
+
+
+def _lean_pod_status(status: Body) -> Body:
+    kept = {name: status[name] for name in ("phase", "message") if name in status}
+    kept["conditions"] = [
+        {name: condition[name] for name in ("type", "status", "message") if name in condition}
+        for condition in status.get("conditions") or ()
+    ]
+    kept["containerStatuses"] = [
+        {name: container[name] for name in ("state", "lastState") if name in container}
+        for container in status.get("containerStatuses") or ()
+    ]
+    return kept

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..api.keys import Key
 from ..core import backoff
+from ..core.looks import Look
 from ..core.observed import DeviceAnswer, Failure, Step
 from ..errors import Terminal, TunnelError
 
@@ -21,6 +22,7 @@ class _Entry:
     answer: DeviceAnswer | None = None
     leased_at: datetime | None = None
     announced: datetime | None = None
+    look: Look | None = None
 
 
 class Memory:
@@ -86,6 +88,15 @@ class Memory:
     def keep_lease(self, key: Key, at: datetime | None) -> None:
         """Record when the forwarder's token was made, or that its key is not the same any more."""
         self._entries.setdefault(key, _Entry(())).leased_at = at
+
+    def look(self, key: Key) -> Look | None:
+        """Return what was last found in Azure, unless something was done there since."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.look
+
+    def keep_look(self, key: Key, look: Look | None) -> None:
+        """Record what was found in Azure, or that it is not known any more."""
+        self._entries.setdefault(key, _Entry(())).look = look
 
     def announced(self, key: Key) -> datetime | None:
         """Return which end of the tunnel has been announced."""
