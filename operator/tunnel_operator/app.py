@@ -34,6 +34,7 @@ from .observability import metrics as metrics_module
 from .observability.health import serve_health
 from .observability.metrics import Metrics
 from .runtime.cache import Cache
+from .runtime.guard import GuardedDevices
 from .runtime.leadership import Leadership
 from .runtime.memory import Memory
 from .runtime.reconciler import Reconciler, World
@@ -119,10 +120,12 @@ def _world(config: Config, api: KubeApi, metrics: Metrics, stack: AsyncExitStack
         credentials.blocking, cluster, config.namespace, methods, metrics.observe_call
     )
     stack.callback(devices.close_threads)
+    guarded = GuardedDevices(devices, _now)
+    metrics.watch_breakers(guarded.states)
     return World(
         cluster=cluster,
         relay=relay,
-        devices=devices,
+        devices=guarded,
         events=KubeEvents(api, instance=socket.gethostname(), clock=_now),
         cache=Cache(),
         memory=Memory(random.random),

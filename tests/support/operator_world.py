@@ -32,6 +32,7 @@ from tunnel_operator.core.sweep import Marked
 from tunnel_operator.errors import Retryable, Terminal
 from tunnel_operator.observability.tunnel_metrics import TunnelMetrics
 from tunnel_operator.runtime.cache import Cache
+from tunnel_operator.runtime.guard import GuardedDevices
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
 from tunnel_operator.runtime.reconciler import Reconciler, World
@@ -314,7 +315,7 @@ class OperatorWorld:
         world = World(
             cluster=self.cluster,
             relay=self.azure,
-            devices=FakeDevices(self.azure),
+            devices=GuardedDevices(FakeDevices(self.azure), self._clock),
             events=self,
             cache=self.cache,
             memory=Memory(lambda: 0.0),

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..api.keys import Key
 from ..core import backoff
 from ..core.looks import Look
 from ..core.observed import DeviceAnswer, Failure, Step
-from ..errors import Terminal, TunnelError
+from ..errors import Postponed, Terminal, TunnelError
+
+POSTPONED_SPREAD = timedelta(seconds=2)
 
 Revision = tuple[Any, ...]
 """What a failure is about: the generations of the Tunnel and of its class."""
@@ -52,9 +54,15 @@ class Memory:
         """Record a failed attempt and when to try again."""
         entry = self._entries.setdefault(key, _Entry(()))
         before = entry.failures.get(step)
-        attempts = 1 if before is None else before.attempts + 1
-        is_terminal = isinstance(error, Terminal)
-        wait = backoff.TERMINAL if is_terminal else backoff.delay(attempts, self._jitter())
+        attempts = 0 if before is None else before.attempts
+        is_terminal, wait = isinstance(error, Terminal), backoff.TERMINAL
+        if isinstance(error, Postponed):
+            # Not all at once, when what they wait for has come.
+            wait = POSTPONED_SPREAD * self._jitter()
+            wait += error.retry_after or timedelta(0)
+        else:
+            attempts += 1
+            wait = wait if is_terminal else backoff.delay(attempts, self._jitter())
         failure = Failure(
             reason=error.reason,
             message=error.message,

@@ -1,6 +1,7 @@
 """The one code path: gather, plan, report, execute, until there is nothing left to do."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -44,7 +45,7 @@ from ..core.observed import (
     Step,
 )
 from ..core.plan import plan
-from ..errors import TunnelError
+from ..errors import Postponed, TunnelError
 from .cache import Cache
 from .leadership import Leadership
 from .memory import Memory, Revision
@@ -210,8 +211,10 @@ class Reconciler:
 
     def _failed(self, current: _Pass, step: Step, error: TunnelError) -> None:
         failure = self._world.memory.fail(current.key, step, error, self._world.clock())
-        log.warning(
-            "step.failed",
+        is_postponed = isinstance(error, Postponed)
+        log.log(
+            logging.DEBUG if is_postponed else logging.WARNING,
+            "step.postponed" if is_postponed else "step.failed",
             tunnel=str(current.key),
             correlation_id=names.correlation_id(current.tunnel),
             step=step,
