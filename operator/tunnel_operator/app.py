@@ -35,6 +35,7 @@ from .observability import metrics as metrics_module
 from .observability.health import serve_health
 from .observability.metrics import Metrics
 from .runtime.cache import Cache
+from .runtime.guard import GuardedDevices
 from .runtime.leadership import Leadership
 from .runtime.memory import Memory
 from .runtime.reconciler import Reconciler, World
@@ -112,7 +113,8 @@ def _world(
     """Return the ways to everything outside; the stack closes them."""
     credentials = make_credentials()
     stack.push_async_callback(credentials.close)
-    arm = Budget("Azure Resource Manager", rate=10, burst=200, monotonic=time.monotonic)
+    rate = config.arm_per_second
+    arm = Budget("Azure Resource Manager", rate=rate, burst=200, monotonic=time.monotonic)
     relay = ArmRelay(
         credentials.asynchronous, arm, metrics.observe_call, cluster_id=config.cluster_id
     )
@@ -124,10 +126,12 @@ def _world(
         credentials.blocking, cluster, config.namespace, methods, metrics.observe_call
     )
     stack.callback(devices.close_threads)
+    guarded = GuardedDevices(devices, _now)
+    metrics.watch_breakers(guarded.states)
     return World(
         cluster=cluster,
         relay=relay,
-        devices=devices,
+        devices=guarded,
         events=KubeEvents(api, instance=socket.gethostname(), clock=_now),
         cache=Cache(),
         memory=Memory(random.random),
@@ -226,7 +230,7 @@ def _sweep(config: Config, world: World) -> Callable[[], Coroutine[None, None, N
     )
 
     def classes() -> list[TunnelClassSpec]:
-        served = (k.spec for k in world.cache.classes())
+        served = (k.spec for k in world.cache.classes_in_use())
         return [spec for spec in served if spec.controller_name == config.controller_name]
 
     async def sweep() -> None:

@@ -32,6 +32,7 @@ from tunnel_operator.core.sweep import Marked
 from tunnel_operator.errors import Retryable, Terminal
 from tunnel_operator.observability.tunnel_metrics import TunnelMetrics
 from tunnel_operator.runtime.cache import Cache
+from tunnel_operator.runtime.guard import GuardedDevices
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
 from tunnel_operator.runtime.reconciler import Reconciler, World
@@ -59,23 +60,27 @@ class FakeCluster:
         body = self.tunnels.get(key)
         return None if body is None else Tunnel.from_dict(copy.deepcopy(body))
 
-    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> None:
+    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
         self.hook("apply_status")
         body = self._current(tunnel)
-        if body is not None:
-            self.writes["status"] += 1
-            body["status"] = status.to_dict()
+        if body is None:
+            return None
+        self.writes["status"] += 1
+        body["status"] = status.to_dict()
+        return Tunnel.from_dict(copy.deepcopy(body))
 
-    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> None:
+    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
         self.hook("add_finalizer" if present else "remove_finalizer")
         body = self._current(tunnel)
         if body is None:
-            return
+            return None
         self.writes["finalizer"] += 1
         body["metadata"]["finalizers"] = [FINALIZER] if present else []
         if not present and "deletionTimestamp" in body["metadata"]:
             del self.tunnels[Key(tunnel.metadata.namespace, tunnel.metadata.name)]
             self._collect_garbage(tunnel.metadata.uid)
+            return None
+        return Tunnel.from_dict(copy.deepcopy(body))
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         self.hook(f"apply_{manifest['kind']}")
@@ -162,7 +167,9 @@ class FakeAzure:
     marks: list[Marked] = field(default_factory=list)
     serial: "count[int]" = field(default_factory=lambda: count(1))
 
-    async def observe(self, klass: TunnelClassSpec, name: str) -> HybridConnection | None:
+    async def observe(
+        self, klass: TunnelClassSpec, name: str, *, with_rules: bool
+    ) -> HybridConnection | None:
         self._called("observe")
         found = self.connections.get(name)
         place = klass.relay.namespace
@@ -173,14 +180,16 @@ class FakeAzure:
             listener_count=self._listeners(name),
             owner=found.get("owner"),
             owner_name=found.get("owner_name"),
-            rules=frozenset(found["rules"]),
+            rules=frozenset(found["rules"]) if with_rules else None,
         )
 
     def places(self) -> set[str]:
         """Return the Relay namespaces that hybrid connections were made in."""
         return {str(found.get("namespace")) for found in self.connections.values()}
 
-    async def ensure(self, klass: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
+    async def ensure(
+        self, klass: TunnelClassSpec, wanted: EnsureHybridConnection
+    ) -> HybridConnection | None:
         self._called("ensure")
         new = {"rules": {}, "namespace": klass.relay.namespace}
         found = self.connections.setdefault(wanted.name, new)
@@ -188,6 +197,15 @@ class FakeAzure:
             found |= {"owner": wanted.owner, "owner_name": wanted.tunnel}
         for rule, right in wanted.rules:
             found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
+        if wanted.is_borrowed:
+            return None
+        return HybridConnection(
+            name=wanted.name,
+            listener_count=self._listeners(wanted.name),
+            owner=wanted.owner,
+            owner_name=wanted.tunnel,
+            rules=frozenset(rule for rule, _ in wanted.rules),
+        )
 
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         self._called("delete")
@@ -307,7 +325,7 @@ class OperatorWorld:
         world = World(
             cluster=self.cluster,
             relay=self.azure,
-            devices=FakeDevices(self.azure),
+            devices=GuardedDevices(FakeDevices(self.azure), self._clock),
             events=self,
             cache=self.cache,
             memory=Memory(lambda: 0.0),

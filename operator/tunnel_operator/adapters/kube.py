@@ -35,16 +35,12 @@ class KubeCluster:
         except NotFoundError:
             return None
 
-    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> None:
+    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
         """Make this the operator's part of the status; nothing happens when the Tunnel is gone."""
         body = {**_identity(tunnel), "status": status.to_dict()}
-        path = f"{_tunnel_path(_key(tunnel))}/status"
-        try:
-            await self._api.request("PATCH", path, body=body, content_type=APPLY, query=_forced())
-        except NotFoundError:
-            return
+        return await self._apply_to_tunnel(f"{_tunnel_path(_key(tunnel))}/status", body)
 
-    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> None:
+    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
         """Add the operator's finalizer, or take it away, of this very Tunnel and no later namesake.
 
         The uid in the body makes the API server refuse an apply to a namesake, and keeps it from
@@ -53,11 +49,16 @@ class KubeCluster:
         body = _identity(tunnel)
         if present:
             body["metadata"]["finalizers"] = [FINALIZER]
-        path = _tunnel_path(_key(tunnel))
+        return await self._apply_to_tunnel(_tunnel_path(_key(tunnel)), body)
+
+    async def _apply_to_tunnel(self, path: str, body: Mapping[str, Any]) -> Tunnel | None:
         try:
-            await self._api.request("PATCH", path, body=body, content_type=APPLY, query=_forced())
+            answer = await self._api.request(
+                "PATCH", path, body=body, content_type=APPLY, query=_forced()
+            )
         except NotFoundError:
-            return
+            return None
+        return Tunnel.from_dict(answer)
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         """Make an object as the manifest says and return it as it is then."""

@@ -26,6 +26,9 @@ class Cache(Protocol):
     def drop_child(self, body: Mapping[str, Any]) -> Key | None:
         """Forget a child that is gone; return its tunnel's key."""
 
+    def is_echo(self, key: Key, body: Mapping[str, Any]) -> bool:
+        """Tell whether this is known already, from our own write."""
+
     def put_class(self, klass: TunnelClass) -> None:
         """Take a class's newest state."""
 
@@ -60,10 +63,24 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 60
     # Never written by the handlers below; it would name the culprit if one of another kind were added.
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.finalizer = f"{GROUP}/kopf-unused"
     for _, _, plural in CHILDREN:
         settings.watching.label_selectors[plural] = MANAGED_BY_SELECTOR
     return settings
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """No handler here wants to know what has changed, and finding that out copies each object twice."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return
 
 
 def build_registry(
@@ -101,10 +118,14 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
         cache.put_tunnel(Key(namespace or "", name), body["spec"].get("tunnelClassName"))
 
     @kopf.on.event(*where, registry=registry)
-    async def changed(namespace: str | None, name: str, event: kopf.RawEvent, **_: Any) -> None:
+    async def changed(
+        namespace: str | None, name: str, body: kopf.Body, event: kopf.RawEvent, **_: Any
+    ) -> None:
         key = Key(namespace or "", name)
         if event["type"] == "DELETED":
             cache.drop_tunnel(key)
+        elif event["type"] is not None and cache.is_echo(key, body):
+            return
         add(key)
 
 
@@ -136,7 +157,10 @@ def _register_children(
     async def changed(body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         is_gone = event["type"] == "DELETED"
         key = cache.drop_child(_plain(body)) if is_gone else cache.put_child(_plain(body))
-        if key is not None:
+        if key is None:
+            return
+        is_listed = event["type"] is None
+        if is_gone or is_listed or not cache.is_echo(key, body):
             add(key)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from .base import Duration, Model, ObjectMeta, Time
 from .conditions import Condition
+from .keys import Key
 from .reasons import Reason
 
 PLURAL = "tunnels"
@@ -169,9 +170,28 @@ class Tunnel(Model):
         return cls.model_validate(body)
 
     @property
+    def key(self) -> Key:
+        """Its name, within all namespaces."""
+        return Key(self.metadata.namespace, self.metadata.name)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing holds its deletion up any more; the API server shows it so once, as an answer."""
+        return self.is_deleting and not self.metadata.finalizers
+
+    @property
     def is_deleting(self) -> bool:
         """Whether someone has deleted it."""
         return self.metadata.deletion_timestamp is not None
+
+    def is_like(self, other: "Tunnel") -> bool:
+        """Tell whether people want the same of it as of an earlier state of it."""
+        mine, theirs = self.metadata, other.metadata
+        return (mine.uid, mine.generation, self.is_deleting) == (
+            theirs.uid,
+            theirs.generation,
+            other.is_deleting,
+        )
 
     @property
     def has_finalizer(self) -> bool:

@@ -1,20 +1,18 @@
 """What to say of each hop. Messages hold no counters and no clock: the same state, the same text."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ..api.base import format_time
 from ..api.conditions import Finding, Truth
 from ..api.reasons import ConditionType, Reason
 from ..api.tunnel import Tunnel
 from .class_choice import class_name_of
+from .looks import LISTENER_LAG
 from .manifests import is_applied, make_ingress, make_service
 from .observed import Child, Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .ownership import Ownership, ownership
 from .pods import is_ready, trouble
 from .terms import Refusal, Terms
-
-LISTENER_LAG = timedelta(seconds=30)
-"""How long Azure may take to count a listener that the device says it has opened."""
 
 
 def find_hops(

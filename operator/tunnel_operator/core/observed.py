@@ -35,12 +35,13 @@ class HybridConnection:
     """What Azure says of the tunnel's rendezvous.
 
     `owner` is the uid in the ownership mark, and `owner_name` the Tunnel's name there; None without a mark.
+    `rules` is None when they were not looked at.
     """
 
     name: str
     listener_count: int
     owner: str | None
-    rules: frozenset[str]
+    rules: frozenset[str] | None
     owner_name: str | None = None
 
 
@@ -132,6 +133,9 @@ class Observed:
     """All that is seen of one tunnel at one moment, but for the Tunnel itself."""
 
     hybrid_connection: HybridConnection | NoHybridConnection = NoHybridConnection.ABSENT
+    looked_at: datetime | None = None
+    """When Azure was asked for that; None when it was not."""
+
     children: Mapping[Kind, Child] = field(default_factory=dict)
     answer: DeviceAnswer | None = None
     leased_at: datetime | None = None

@@ -10,7 +10,7 @@ same state gives the same plan, and a state in which all is as wanted gives a pl
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ..api.conditions import Finding, merge
 from ..api.reasons import Reason
@@ -20,18 +20,13 @@ from . import findings, names
 from .actions import Plan
 from .children import Children, replacement_time
 from .closing import close, has_given_up, is_closed, is_in_azure
+from .looks import LISTENER_LAG, LOOK_AGAIN, POLL
 from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
 from .observed import HybridConnection, Kind, NoHybridConnection, Observed
 from .opening import open_branches
 from .pods import is_ready
 from .session import Session, ended_session, recorded_session, session_of, with_totals
 from .terms import Refusal, Terms, agree, no_class
-
-POLL = timedelta(minutes=5)
-"""How often Azure is looked at when nothing else gives occasion to."""
-
-LOOK_AGAIN = timedelta(seconds=15)
-"""The same while the way is not whole: a device that forgot the tunnel gives no sign of it."""
 
 
 def plan(
@@ -82,12 +77,14 @@ def _plan_open(
     status = _open_status(tunnel, terms, session, observed, now)
     branches = open_branches(tunnel, terms, observed, session.expires_at, now)
     is_open = any(c.type == "Ready" and c.status == "True" for c in status.conditions)
-    times = [session.expires_at, now + (POLL if is_open else LOOK_AGAIN), *observed.retry_times()]
+    looked_at = observed.looked_at or now
+    look_at = looked_at + (POLL if is_open else LOOK_AGAIN)
+    times = [session.expires_at, look_at, *observed.retry_times()]
     replacement = replacement_time(observed)
     if replacement is not None:
         times.append(replacement)
     if observed.answer is not None and observed.answer.at is not None:
-        times.append(observed.answer.at + findings.LISTENER_LAG)
+        times.append(observed.answer.at + LISTENER_LAG)
     announce_at = expiry_notice_at(session.opened_at, session.expires_at)
     times.append(announce_at)
     is_news = now >= announce_at and observed.announced != session.expires_at

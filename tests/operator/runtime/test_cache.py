@@ -93,3 +93,32 @@ def test_finds_a_tunnels_class_and_a_classs_tunnels():
     assert list(cache.tunnels_of("b")) == [KEY]
     cache.drop_tunnel(KEY)
     assert list(cache.tunnels_of("b")) == []
+
+
+def test_the_watch_brings_no_news_of_our_own_newest_write():
+    cache = Cache()
+    cache.put_written(pod(10))
+    assert cache.is_echo(KEY, pod(9))
+    assert cache.is_echo(KEY, pod(10))
+    assert not cache.is_echo(KEY, pod(11))
+    cache.drop_child(pod(11))
+    assert not cache.is_echo(KEY, pod(10))
+
+
+def test_a_pod_is_kept_without_what_no_decision_needs():
+    cache = Cache()
+    status = {
+        "phase": "Running",
+        "podIP": "10.244.0.9",
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "now"}],
+        "containerStatuses": [{"state": {"running": {}}, "imageID": "long"}],
+    }
+    cache.put_child(pod(1, spec={"containers": []}, status=status))
+    assert cache.children(KEY)[Kind.POD].body == pod(
+        1,
+        status={
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"state": {"running": {}}}],
+        },
+    )
