@@ -16,9 +16,13 @@ Body = Mapping[str, Any]
 
 
 class Cache:
-    """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds."""
+    """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds.
 
-    def __init__(self) -> None:
+    `routes` are the kinds of routes that the cluster serves, and the apiVersion of each.
+    """
+
+    def __init__(self, routes: Mapping[Kind, str] | None = None) -> None:
+        self.routes = routes or {}
         self._children: dict[Key, dict[Kind, Body]] = {}
         self._classes: dict[str, TunnelClass] = {}
         self._tunnels: dict[Key, str | None] = {}

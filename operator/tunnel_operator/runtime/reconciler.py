@@ -133,6 +133,7 @@ class Reconciler:
         return Observed(
             hybrid_connection=remote,
             children=self._world.cache.children(current.key),
+            routes=self._world.cache.routes,
             answer=answer,
             leased_at=memory.leased_at(current.key),
             announced=memory.announced(current.key),
