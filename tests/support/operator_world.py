@@ -38,6 +38,12 @@ from tunnel_operator.runtime.memory import Memory
 from tunnel_operator.runtime.reconciler import Reconciler, World
 from tunnel_operator.runtime.rollout import Rollout
 
+ROUTES = {
+    Kind.HTTP_ROUTE: "gateway.networking.k8s.io/v1",
+    Kind.TLS_ROUTE: "gateway.networking.k8s.io/v1alpha2",
+    Kind.TCP_ROUTE: "gateway.networking.k8s.io/v1alpha2",
+}
+
 Hook = Callable[[str], None]
 
 
@@ -97,8 +103,10 @@ class FakeCluster:
         self.writes[manifest["kind"]] += 1
         body = copy.deepcopy(dict(manifest))
         kept = there["metadata"] if there else {}
+        is_changed = there is None or there.get("spec") != body.get("spec")
         body["metadata"] |= {
             "uid": kept.get("uid") or f"child-{next(self.serial)}",
+            "generation": kept.get("generation", 0) + is_changed,
             "creationTimestamp": kept.get("creationTimestamp") or format_time(self.clock()),
             "resourceVersion": str(next(self.serial)),
         }
@@ -299,6 +307,7 @@ class OperatorWorld:
         self.cluster = FakeCluster(self._clock, self._step)
         self.azure = FakeAzure(self._clock, self._step)
         self.classes = [TunnelClass.from_dict(class_body())]
+        self.routes = dict(ROUTES)
         self.told: list[Notice] = []
         self.recheck_at: dict[Key, datetime | None] = {}
         self.missing_images: set[str] = set()
@@ -316,7 +325,7 @@ class OperatorWorld:
 
     def start_operator(self) -> None:
         """Start a process that remembers nothing."""
-        self.cache = Cache()
+        self.cache = Cache(self.routes)
         leadership = Leadership(lambda: 0.0)
         leadership.grant(1.0)
         self.registry = CollectorRegistry()
@@ -372,6 +381,28 @@ class OperatorWorld:
         """Run one pass."""
         self.recheck_at[key] = await self.reconciler.reconcile(key)
         return self.recheck_at[key]
+
+    def run_gateway(self, **refused: str) -> None:
+        """Answer all routes, as the controller of their Gateway: yes, but for the conditions that are named."""
+        for body in list(self.cluster.children.values()):
+            if body["kind"] not in ROUTES:
+                continue
+            conditions = [
+                {
+                    "type": kind,
+                    "status": "False" if kind in refused else "True",
+                    "reason": refused.get(kind, kind),
+                    "message": "",
+                    "observedGeneration": body["metadata"]["generation"],
+                }
+                for kind in ("Accepted", "ResolvedRefs")
+            ]
+            [parent] = body["spec"]["parentRefs"]
+            status = {"parents": [{"parentRef": parent, "conditions": conditions}]}
+            if body["status"] != status:
+                body["status"] = status
+                self.cluster.touch(body)
+            self.cache.put_child(copy.deepcopy(body))
 
     def run_kubelet(self) -> None:
         """Make Pods what the node would: ready when the device listens for the forwarder's own lease."""

@@ -7,6 +7,7 @@ from ..api import tunnel, tunnel_class
 from ..api.base import GROUP, VERSION
 from ..core.names import MANAGED_BY_SELECTOR
 from ..core.observed import Kind
+from .discovery import ROUTE_PLURALS
 from .kube_api import KubeApi
 
 PAGE = 500
@@ -21,12 +22,31 @@ _COLLECTIONS = {
 
 
 class KubeInventory:
-    """Provides runtime.resync.Inventory for some namespaces, or for all when none is given."""
+    """Provides runtime.resync.Inventory for some namespaces, or for all when none is given.
 
-    def __init__(self, api: KubeApi, namespaces: tuple[str, ...], *, with_classes: bool) -> None:
+    `routes` are the kinds of routes that the API server serves, and the apiVersion of each.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        namespaces: tuple[str, ...],
+        *,
+        with_classes: bool,
+        routes: Mapping[Kind, str] | None = None,
+    ) -> None:
         self._api = api
+        self._collections = _COLLECTIONS | {
+            kind: (f"/apis/{version}", ROUTE_PLURALS[kind])
+            for kind, version in (routes or {}).items()
+        }
         self._namespaces = namespaces
         self._with_classes = with_classes
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of children that can be listed."""
+        return tuple(self._collections)
 
     async def tunnels(self) -> list[Mapping[str, Any]]:
         """Return the Tunnels that are served."""
@@ -40,7 +60,7 @@ class KubeInventory:
 
     async def children(self, kind: Kind) -> list[Mapping[str, Any]]:
         """Return the objects of a kind that an operator made."""
-        root, plural = _COLLECTIONS[kind]
+        root, plural = self._collections[kind]
         found = await self._everywhere(root, plural, {"labelSelector": MANAGED_BY_SELECTOR})
         # Lists name the kind once, and not in their items.
         return [{**body, "kind": kind.value} for body in found]

@@ -13,6 +13,8 @@ from ..api.base import GROUP, VERSION
 from ..api.keys import Key
 from ..api.tunnel_class import TunnelClass
 from ..core.names import MANAGED_BY_SELECTOR
+from ..core.observed import Kind
+from .discovery import ROUTE_PLURALS
 
 Add = Callable[[Key], None]
 
@@ -45,7 +47,10 @@ class Cache(Protocol):
         """Return the tunnels that a class may be the class of."""
 
 
-CHILDREN = (
+Resource = tuple[str, str, str]
+"""Group, version and plural."""
+
+CHILDREN: tuple[Resource, ...] = (
     ("", "v1", "secrets"),
     ("", "v1", "pods"),
     ("", "v1", "services"),
@@ -54,7 +59,7 @@ CHILDREN = (
 )
 
 
-def operator_settings() -> kopf.OperatorSettings:
+def operator_settings(children: Iterable[Resource]) -> kopf.OperatorSettings:
     """Return kopf's settings: watching only, no peering, no events and nothing written on objects."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
@@ -65,7 +70,7 @@ def operator_settings() -> kopf.OperatorSettings:
     # Never written by the handlers below; it would name the culprit if one of another kind were added.
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.finalizer = f"{GROUP}/kopf-unused"
-    for _, _, plural in CHILDREN:
+    for _, _, plural in children:
         settings.watching.label_selectors[plural] = MANAGED_BY_SELECTOR
     return settings
 
@@ -87,6 +92,7 @@ def build_registry(
     cache: Cache,
     add: Add,
     login: Callable[[], kopf.ConnectionInfo],
+    children: Iterable[Resource],
     *,
     watch_classes: bool = True,
 ) -> kopf.OperatorRegistry:
@@ -105,9 +111,18 @@ def build_registry(
     _register_tunnels(registry, cache, add)
     if watch_classes:
         _register_classes(registry, cache, add)
-    for group, version, plural in CHILDREN:
-        _register_children(registry, (group, version, plural), cache, add)
+    for where in children:
+        _register_children(registry, where, cache, add)
     return registry
+
+
+def children_with(routes: Mapping[Kind, str]) -> tuple[Resource, ...]:
+    """Return the resources of all children, with those kinds of routes that the cluster serves."""
+    found = []
+    for kind, api_version in routes.items():
+        group, version = api_version.split("/")
+        found.append((group, version, ROUTE_PLURALS[kind]))
+    return *CHILDREN, *found
 
 
 def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
@@ -145,7 +160,7 @@ def _register_classes(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
 
 
 def _register_children(
-    registry: kopf.OperatorRegistry, where: tuple[str, str, str], cache: Cache, add: Add
+    registry: kopf.OperatorRegistry, where: Resource, cache: Cache, add: Add
 ) -> None:
     group, version, plural = where
 

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     INVALID_CLASS = "InvalidClass"
     TTL_TOO_LONG = "TTLTooLong"
     NO_HOST = "NoHost"
+    NO_GATEWAY = "NoGateway"
     TOO_MANY_PORTS = "TooManyPorts"
     INVALID_DEVICE_NAME = "InvalidDeviceName"
     # Azure, whichever service
@@ -64,3 +65,6 @@ class Reason(StrEnum):
     # Exposure
     EXPOSED = "Exposed"
     WAITING_FOR_ADDRESS = "WaitingForAddress"
+    WAITING_FOR_GATEWAY = "WaitingForGateway"
+    ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
+    GATEWAY_NOT_INSTALLED = "GatewayAPINotInstalled"

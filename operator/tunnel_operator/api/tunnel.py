@@ -61,11 +61,33 @@ class IngressExposure(Model):
     tls_secret_name: str | None = None
 
 
+class RouteExposure(Model):
+    """A route of the Gateway API, for one port."""
+
+    port_name: str | None = None
+    section_name: str | None = None
+
+
+class HostRouteExposure(RouteExposure):
+    """A route by host name."""
+
+    host: str | None = None
+
+
+class GatewayExposure(Model):
+    """The routes of the class's Gateway that lead to the tunnel, at most one of each kind."""
+
+    http: HostRouteExposure | None = None
+    tls: HostRouteExposure | None = None
+    tcp: RouteExposure | None = None
+
+
 class Expose(Model):
     """How the tunnel is reached."""
 
     service: ServiceExposure = ServiceExposure()
     ingress: IngressExposure | None = None
+    gateway: GatewayExposure | None = None
 
 
 class Requirement(Model):
@@ -107,10 +129,11 @@ class TunnelSpec(Model):
 
 
 class Endpoint(Model):
-    """Where one port is reached inside the cluster."""
+    """Where one port is reached inside the cluster, and by which host name from outside if it has one."""
 
     name: str
     address: str
+    host: str | None = None
 
 
 class HybridConnectionStatus(Model):

@@ -18,6 +18,9 @@ class Kind(StrEnum):
     SERVICE = "Service"
     INGRESS = "Ingress"
     NETWORK_POLICY = "NetworkPolicy"
+    HTTP_ROUTE = "HTTPRoute"
+    TLS_ROUTE = "TLSRoute"
+    TCP_ROUTE = "TCPRoute"
 
 
 class Step(StrEnum):
@@ -137,6 +140,9 @@ class Observed:
     """When Azure was asked for that; None when it was not."""
 
     children: Mapping[Kind, Child] = field(default_factory=dict)
+    routes: Mapping[Kind, str] = field(default_factory=dict)
+    """The kinds of routes that the cluster serves, and the apiVersion of each."""
+
     answer: DeviceAnswer | None = None
     leased_at: datetime | None = None
     """When this process last made the forwarder's token; None: not yet, or its key has changed since."""

@@ -102,11 +102,12 @@ def _open_status(
     return TunnelStatus(
         observed_generation=tunnel.metadata.generation,
         tunnel_class_name=terms.class_name,
-        url=terms.ingress.url if terms.ingress else None,
+        url=terms.url,
         endpoints=tuple(
             Endpoint(
                 name=port.name,
                 address=f"{names.service(tunnel)}.{tunnel.metadata.namespace}.svc:{port.port}",
+                host=terms.host_of(port),
             )
             for port in tunnel.spec.ports
         ),

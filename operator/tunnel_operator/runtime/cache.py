@@ -25,9 +25,13 @@ _UNREAD: Mapping[str, tuple[str, ...]] = {Kind.SECRET: ("data",), Kind.POD: ("sp
 
 
 class Cache:
-    """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds."""
+    """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds.
 
-    def __init__(self) -> None:
+    `routes` are the kinds of routes that the cluster serves, and the apiVersion of each.
+    """
+
+    def __init__(self, routes: Mapping[Kind, str] | None = None) -> None:
+        self.routes = routes or {}
         self._children: dict[Key, dict[Kind, Body]] = {}
         self._classes: dict[str, TunnelClass] = {}
         self._gone_classes: dict[str, TunnelClass] = {}

@@ -154,6 +154,7 @@ class Reconciler:
             hybrid_connection=remote,
             looked_at=look.at if look else None,
             children=self._world.cache.children(current.key),
+            routes=self._world.cache.routes,
             answer=answer,
             leased_at=memory.leased_at(current.key),
             announced=memory.announced(current.key),

@@ -27,6 +27,10 @@ log = structlog.get_logger(__name__)
 class Inventory(Protocol):
     """Lists what there is now."""
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of children that can be listed."""
+
     async def tunnels(self) -> list[Body]:
         """Return the Tunnels that are served."""
 
@@ -57,7 +61,7 @@ class Resync:
     async def compare(self) -> None:
         """Compare once. Raises TunnelError."""
         await self._compare_classes()
-        for kind in Kind:
+        for kind in self._inventory.kinds:
             await self._compare_children(kind)
         await self._compare_tunnels()
 

@@ -39,3 +39,14 @@ async def test_lists_the_namespaces_that_are_watched_and_no_others():
 
 async def test_classes_of_a_file_are_not_the_clusters():
     assert await KubeInventory(Pages(), (), with_classes=False).classes() is None
+
+
+async def test_routes_are_listed_where_they_are_served():
+    api = Pages()
+    api.collections = {"apis/gateway.networking.k8s.io/v1/httproutes": ["a"]}
+    routes = {Kind.HTTP_ROUTE: "gateway.networking.k8s.io/v1"}
+    inventory = KubeInventory(api, (), with_classes=False, routes=routes)
+    assert Kind.HTTP_ROUTE in inventory.kinds
+    assert Kind.TCP_ROUTE not in inventory.kinds
+    [found] = await inventory.children(Kind.HTTP_ROUTE)
+    assert found["kind"] == "HTTPRoute"

@@ -13,6 +13,8 @@ from tunnel_operator.runtime.resync import Resync
 class WorldInventory:
     """What the world's API server would list."""
 
+    kinds = tuple(Kind)
+
     def __init__(self, world, classes=None):
         self.world = world
         self.listed_classes = classes
