@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export CLUSTER ?= auto
 
-.PHONY: help setup demo cluster down lint format unit apiserver e2e programs promtool test bench bench-operator soak lock clean
+.PHONY: help setup demo cluster images down lint format unit apiserver e2e programs promtool test bench bench-operator soak lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,9 @@ demo: setup ## Start everything and bring one tunnel up, end to end
 
 cluster: setup ## Start the development cluster alone
 	@$(BIN)/python -m tunnel_dev cluster
+
+images: setup ## Build the images of operator, forwarder and simulated Azure; no Docker, no cluster
+	@$(BIN)/python -m tunnel_dev images
 
 down: setup ## Stop and remove everything that demo, cluster or test started
 	@$(BIN)/python -m tunnel_dev down

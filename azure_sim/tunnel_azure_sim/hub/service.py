@@ -56,6 +56,7 @@ class HubService:
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Raises HubError."""
         segments = [unquote(part) for part in request.raw_path.strip("/").split("/")]
+        self._fail_as_wanted(segments)
         match request.method, segments:
             case "POST", ["twins", device, *module, "methods"]:
                 identity = identity_name(device, module)
@@ -73,6 +74,16 @@ class HubService:
                 return Answer(200, render_statistics(self.hub.devices(), kind))
             case _:
                 raise HubError(Code.GenericNotFound, "Nothing is served here.")
+
+    def _fail_as_wanted(self, segments: list[str]) -> None:
+        """Raise the HubError that a test wants this call to get."""
+        kind, *rest = segments
+        resource = "methods" if kind == "twins" and segments[-1] == "methods" else kind
+        device = "/".join(rest[:1] + rest[2:3] if rest[1:2] == ["modules"] else rest[:1])
+        failure = self.methods.faults.fails_hub(resource, device)
+        if failure is not None:
+            sentence = "The request failed because a test wants it so."
+            raise HubError(failure.code, sentence, retry_after=failure.retry_after)
 
     def _check(self, request: Request, permission: Permission) -> None:
         path = unquote(request.raw_path).strip("/")
