@@ -112,8 +112,8 @@ async def test_an_api_server_that_does_not_answer_is_no_cluster_without_routes()
     known = await discovery.known_routes(api)
     api.outages = 3
     api.answered.clear()
-    changed = asyncio.create_task(discovery.until_routes_change(api, known))
-    async with asyncio.timeout(5):
+    changed = asyncio.create_task(discovery.until_routes_change(api, known, every=0.01))
+    async with asyncio.timeout(30):
         await api.answered.wait()
         assert api.outages == 0
         assert not changed.done()
