@@ -46,6 +46,8 @@ class Place:
             "PYTHONPATH": str(Path(__file__).parents[2] / "forwarder-image"),
             "PYTHONOPTIMIZE": "2",
             "PYTHONNODEBUGRANGES": "1",
+            "MALLOC_MMAP_THRESHOLD_": "131072",
+            "MALLOC_TRIM_THRESHOLD_": "131072",
             "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPYCACHEPREFIX": str(self.folder.parent / "compiled"),
             # Debian's OpenSSL has a directory of authorities, to be looked up in, and no file to be read.
