@@ -137,7 +137,7 @@ def _world(
         credentials.asynchronous, arm, metrics.observe_call, cluster_id=config.cluster_id
     )
     stack.push_async_callback(relay.close)
-    cache = Cache()
+    cache = Cache(reads_namespaces=config.tunnel_classes_file is None)
     cluster = KubeCluster(api, lambda: cache.routes)
     rate = config.methods_per_second
     methods = Budget("IoT Hub", rate=rate, burst=50, monotonic=time.monotonic)
@@ -240,7 +240,7 @@ def _watching(
         queue.add,
         connection.login,
         children,
-        watch_classes=config.tunnel_classes_file is None,
+        watch_cluster=config.tunnel_classes_file is None,
     )
     settings = operator_settings(children)
     return Watching(world.cache.routes, registry, settings, config.watch_namespaces)

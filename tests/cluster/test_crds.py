@@ -82,6 +82,14 @@ BAD_CLASSES = [
         "limits.defaultTTL must not be longer than limits.maxTTL",
     ),
     (tunnel_class(iotHub={"hostName": "https://hub"}), "spec.iotHub.hostName"),
+    (tunnel_class(access=[{"devices": ["mri *"]}]), "spec.access[0].devices[0]"),
+    (tunnel_class(access=[{"ports": [0]}]), "should be greater than or equal to 1"),
+    (
+        tunnel_class(
+            access=[{"namespaces": {"matchExpressions": [{"key": "team", "operator": "In"}]}}]
+        ),
+        "In and NotIn need values, Exists and DoesNotExist have none",
+    ),
     (
         tunnel_class(
             relay=class_body()["spec"]["relay"] | {"endpoint": "https://x.servicebus.windows.net"}
@@ -158,7 +166,7 @@ def test_tunnels_can_be_listed_by_device(kubectl, namespace):
 
 
 def test_examples_are_accepted(kubectl):
-    for name in ("tunnelclass", "tunnelclass-stock-devices"):
+    for name in ("tunnelclass", "tunnelclass-access", "tunnelclass-stock-devices"):
         kubectl("apply", "-f", f"manifests/examples/{name}.yaml", "--dry-run=server")
     kubectl("create", "namespace", "imaging")
     for name in ("tunnel", "tunnel-gateway"):

@@ -11,7 +11,14 @@ from support.audit import asked_for
 from support.kubectl import KubectlError
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
-CLUSTER_SCOPED = ("Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition")
+CLUSTER_SCOPED = (
+    "Namespace",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+)
 
 
 def write_kustomization(folder, **content):
@@ -96,6 +103,7 @@ async def test_it_opens_and_closes_a_tunnel_and_asks_for_nothing_that_it_may_not
     user = f"system:serviceaccount:{own_namespace}:tunnel-operator"
     for verb, resource, namespace in (
         ("list", "tunnelclasses", stage.namespace),
+        ("list", "namespaces", stage.namespace),
         ("list", "tunnels", "default"),
         ("list", "secrets", own_namespace),
     ):

@@ -19,10 +19,14 @@ def rights(file, kind):
     )
 
 
-def test_the_rights_in_a_watched_namespace_are_those_of_the_cluster_less_the_classes():
-    of_classes = {Right("tunnels.dev", "tunnelclasses", verb) for verb in ("list", "watch")}
+def test_the_rights_in_a_watched_namespace_are_those_of_the_cluster_less_what_is_of_the_cluster():
+    of_the_cluster = {
+        Right(group, resource, verb)
+        for group, resource in (("tunnels.dev", "tunnelclasses"), ("", "namespaces"))
+        for verb in ("list", "watch")
+    }
     cluster = rights("base/rbac.yaml", "ClusterRole")
-    assert rights("namespaced/watched/rbac.yaml", "Role") == cluster - of_classes
+    assert rights("namespaced/watched/rbac.yaml", "Role") == cluster - of_the_cluster
 
 
 def test_the_documented_kustomizations_are_ones():

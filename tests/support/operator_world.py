@@ -58,6 +58,7 @@ class FakeCluster:
     clock: Callable[[], datetime]
     hook: Hook
     tunnels: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     children: dict[tuple[str, Kind, str], dict[str, Any]] = field(default_factory=dict)
     writes: Counter[str] = field(default_factory=Counter)
     serial: "count[int]" = field(default_factory=lambda: count(100))
@@ -126,8 +127,10 @@ class FakeCluster:
 
     def feed(self, cache: Cache) -> None:
         """Bring the cache up to date, as a fresh listing would."""
-        for key, body in self.tunnels.items():
-            cache.put_tunnel(key, body["spec"].get("tunnelClassName"))
+        for name, labels in self.namespaces.items():
+            cache.put_namespace(name, labels)
+        for body in self.tunnels.values():
+            cache.put_tunnel(Tunnel.from_dict(body))
         for body in self.children.values():
             cache.put_child(copy.deepcopy(body))
 
@@ -363,7 +366,7 @@ class OperatorWorld:
                 new["metadata"]["generation"] += 1
             new["status"] = old.get("status", {})
         self.cluster.tunnels[key] = new
-        self.cache.put_tunnel(key, new["spec"].get("tunnelClassName"))
+        self.cache.put_tunnel(Tunnel.from_dict(new))
         return key
 
     def delete(self, key: Key) -> None:

@@ -11,6 +11,7 @@ import kopf
 
 from ..api.base import GROUP, VERSION
 from ..api.keys import Key
+from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
 from ..core.names import MANAGED_BY_SELECTOR
 from ..core.observed import Kind
@@ -37,8 +38,20 @@ class Cache(Protocol):
     def drop_class(self, name: str) -> None:
         """Forget a class that is gone."""
 
-    def put_tunnel(self, key: Key, class_name: str | None) -> None:
+    def put_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+        """Take a namespace's newest labels."""
+
+    def drop_namespace(self, name: str) -> None:
+        """Forget a namespace that is gone."""
+
+    def tunnels_in(self, namespace: str) -> Iterable[Key]:
+        """Return the tunnels of a namespace."""
+
+    def put_tunnel(self, tunnel: Tunnel) -> None:
         """Note that a tunnel is there."""
+
+    def next_in_line(self, namespace: str) -> Key | None:
+        """Return the tunnel of a namespace that has waited longest for a place."""
 
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone."""
@@ -94,9 +107,11 @@ def build_registry(
     login: Callable[[], kopf.ConnectionInfo],
     children: Iterable[Resource],
     *,
-    watch_classes: bool = True,
+    watch_cluster: bool = True,
 ) -> kopf.OperatorRegistry:
-    """Return the handlers. Without `watch_classes` the cache holds the classes already.
+    """Return the handlers. Without `watch_cluster` nothing is watched that is of the whole cluster.
+
+    The cache holds the classes already then, and does without the labels of namespaces.
 
     All are coroutines: kopf runs plain functions in threads, and the cache belongs to the event loop. It is
     filled by index functions because kopf calls no event handler before all indices have
@@ -109,8 +124,9 @@ def build_registry(
         return login()
 
     _register_tunnels(registry, cache, add)
-    if watch_classes:
+    if watch_cluster:
         _register_classes(registry, cache, add)
+        _register_namespaces(registry, cache, add)
     for where in children:
         _register_children(registry, where, cache, add)
     return registry
@@ -129,8 +145,8 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
     where = (GROUP, VERSION, "tunnels")
 
     @kopf.index(*where, id="tunnels", registry=registry)
-    async def remember(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
-        cache.put_tunnel(Key(namespace or "", name), body["spec"].get("tunnelClassName"))
+    async def remember(body: kopf.Body, **_: Any) -> None:
+        cache.put_tunnel(Tunnel.from_dict(_plain(body)))
 
     @kopf.on.event(*where, registry=registry)
     async def changed(
@@ -139,9 +155,13 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
         key = Key(namespace or "", name)
         if event["type"] == "DELETED":
             cache.drop_tunnel(key)
-        elif event["type"] is not None and cache.is_echo(key, body):
-            return
-        add(key)
+            add(key)
+        elif event["type"] is None or not cache.is_echo(key, body):
+            add(key)
+        # Each change may leave a place; who takes one is heard of here again, and lets the next one look.
+        following = cache.next_in_line(key.namespace)
+        if following is not None:
+            add(following)
 
 
 def _register_classes(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
@@ -157,6 +177,25 @@ def _register_classes(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
             cache.drop_class(name)
         for key in list(cache.tunnels_of(name)):
             add(key)
+
+
+def _register_namespaces(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
+    where = ("", "v1", "namespaces")
+    told: dict[str, dict[str, str]] = {}
+
+    @kopf.index(*where, id="namespaces", registry=registry)
+    async def remember(name: str, labels: Mapping[str, str], **_: Any) -> None:
+        cache.put_namespace(name, labels)
+
+    @kopf.on.event(*where, registry=registry)
+    async def changed(name: str, labels: Mapping[str, str], event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] == "DELETED":
+            cache.drop_namespace(name)
+            told.pop(name, None)
+        elif told.get(name) != dict(labels):
+            told[name] = dict(labels)
+            for key in list(cache.tunnels_in(name)):
+                add(key)
 
 
 def _register_children(

@@ -68,6 +68,7 @@ class ObjectMeta(Model):
     uid: str = ""
     generation: int = 0
     resource_version: str = ""
+    creation_timestamp: Time | None = None
     deletion_timestamp: Time | None = None
     finalizers: tuple[str, ...] = ()
     annotations: Mapping[str, str] = {}

@@ -37,6 +37,8 @@ class Reason(StrEnum):
     CLASS_DELETED = "ClassDeleted"
     INVALID_CLASS = "InvalidClass"
     TTL_TOO_LONG = "TTLTooLong"
+    NOT_ALLOWED = "NotAllowed"
+    TOO_MANY_TUNNELS = "TooManyTunnels"
     NO_HOST = "NoHost"
     NO_GATEWAY = "NoGateway"
     TOO_MANY_PORTS = "TooManyPorts"

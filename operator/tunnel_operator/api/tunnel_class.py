@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .base import Duration, Model, ObjectMeta
+from .tunnel import Selector
 
 PLURAL = "tunnelclasses"
 KIND = "TunnelClass"
@@ -99,12 +100,22 @@ class Exposure(Model):
     ingress_annotations: Mapping[str, str] = {}
 
 
+class AccessRule(Model):
+    """Namespaces, and what Tunnels in them may reach. What is left out is not restricted."""
+
+    namespaces: Selector | None = None
+    devices: tuple[str, ...] | None = None
+    ports: tuple[int, ...] | None = None
+    max_ttl: Duration | None = Field(None, alias="maxTTL")
+
+
 class Limits(Model):
-    """The lifetimes that Tunnels get."""
+    """The lifetimes that Tunnels get, and how many may be open."""
 
     default_ttl: Duration = Field(timedelta(hours=1), alias="defaultTTL")
     max_ttl: Duration = Field(timedelta(hours=12), alias="maxTTL")
     idle_timeout: Duration = timedelta(minutes=15)
+    max_tunnels_per_namespace: int | None = None
 
 
 class Naming(StrEnum):
@@ -125,6 +136,7 @@ class TunnelClassSpec(Model):
     forwarder: Forwarder = Forwarder()
     exposure: Exposure = Exposure()
     limits: Limits = Limits()
+    access: tuple[AccessRule, ...] | None = None
 
 
 class TunnelClass(Model):

@@ -12,7 +12,8 @@ from .looks import LISTENER_LAG
 from .observed import Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .ownership import Ownership, ownership
 from .pods import is_ready, trouble
-from .terms import Refusal, Terms
+from .refusal import Refusal
+from .terms import Terms
 
 
 def find_hops(
@@ -25,6 +26,21 @@ def find_hops(
         _device(tunnel, terms, observed, expires_at, now),
         _forwarder(observed),
         find_exposed(tunnel, terms, observed),
+    )
+
+
+def too_many(terms: Terms, namespace: str) -> tuple[Finding, ...]:
+    """Return the findings for a tunnel that waits until another one of its namespace is closed."""
+    message = (
+        f"Namespace '{namespace}' has as many open tunnels of TunnelClass '{terms.class_name}' as "
+        f"limits.maxTunnelsPerNamespace allows: {terms.klass.limits.max_tunnels_per_namespace}. This one is "
+        "opened when one of them is closed, the oldest that waits first."
+    )
+    reason = Reason.TOO_MANY_TUNNELS
+    return (
+        Finding(type=ConditionType.ACCEPTED, status="False", reason=reason, message=message),
+        ready("False", reason, message),
+        reconciling(reason, message),
     )
 
 

@@ -38,6 +38,7 @@ _CALM = {
     Reason.STARTING: "Open",
     Reason.WAITING_FOR_ADDRESS: "Open",
     Reason.WAITING_FOR_GATEWAY: "Open",
+    Reason.TOO_MANY_TUNNELS: "Open",
     Reason.CLOSING: "Close",
     Reason.EXPIRED: "Close",
     Reason.IDLE: "Close",

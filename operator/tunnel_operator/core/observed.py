@@ -154,6 +154,12 @@ class Observed:
     is_class_gone: bool = False
     """The TunnelClass was deleted. What it said may be remembered still, or not."""
 
+    namespace_labels: Mapping[str, str] | None = None
+    """The labels of the tunnel's namespace, as far as they are known."""
+
+    has_place: bool = True
+    """The class's limit for the namespace leaves room for this tunnel."""
+
     may_replace: bool = True
     """A forwarder that works may be replaced now; otherwise it is others' turn."""
 

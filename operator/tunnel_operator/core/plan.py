@@ -25,8 +25,9 @@ from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, tr
 from .observed import HybridConnection, Kind, NoHybridConnection, Observed
 from .opening import open_branches
 from .pods import is_ready
+from .refusal import Refusal
 from .session import Session, ended_session, recorded_session, session_of, with_totals
-from .terms import Refusal, Terms, agree, no_class
+from .terms import Terms, agree, no_class
 
 
 def plan(
@@ -61,13 +62,21 @@ def _terms(
     """Return the terms, by what a deleted class last said for a tunnel that runs, and for no other."""
     if observed.is_class_gone and not tunnel.is_running:
         return no_class(tunnel)
-    return agree(tunnel, klass, default_image=default_image)
+    return agree(
+        tunnel,
+        klass,
+        default_image=default_image,
+        namespace_labels=observed.namespace_labels,
+    )
 
 
 def _plan_session(tunnel: Tunnel, terms: Terms, observed: Observed, now: datetime) -> Plan:
     session = session_of(tunnel, terms, observed, now)
     if session.ended is not None:
         return _plan_end(tunnel, session, session.ended, observed, now)
+    if not observed.has_place:
+        found = findings.too_many(terms, tunnel.metadata.namespace)
+        return Plan((), _status_with(tunnel, found, now), now + POLL)
     return _plan_open(tunnel, terms, session, observed, now)
 
 
@@ -125,7 +134,9 @@ def _open_status(
 
 
 def _plan_refusal(tunnel: Tunnel, refusal: Refusal, observed: Observed, now: datetime) -> Plan:
-    """Leave what runs alone until its recorded end; the new terms are not known."""
+    """Leave what runs alone until its recorded end; the new terms are not known. What is not allowed is closed."""
+    if refusal.reason is Reason.NOT_ALLOWED:
+        return _plan_denial(tunnel, refusal, observed, now)
     status = _status_with(tunnel, findings.refused(refusal), now)
     expires_at = tunnel.status.expires_at
     is_over = tunnel.spec.suspend or not tunnel.is_running
@@ -133,6 +144,23 @@ def _plan_refusal(tunnel: Tunnel, refusal: Refusal, observed: Observed, now: dat
         return _closing(tunnel, status, observed, now)
     # An end that has passed is no time to look again at: it would be looked at without a pause.
     return Plan((), status, _next([] if expires_at is None else [expires_at], now))
+
+
+def _plan_denial(tunnel: Tunnel, refusal: Refusal, observed: Observed, now: datetime) -> Plan:
+    """Close what runs, and keep it closed: should it be allowed again, it is opened for the rest of its time."""
+    left = _left_behind(tunnel, observed)
+    if tunnel.has_finalizer:
+        text = f"{refusal.message} {_closing_message(tunnel, observed)}"
+        refusal = replace(refusal, message=text)
+    status = _status_with(tunnel, findings.refused(refusal), now).model_copy(
+        update={
+            "url": None,
+            "endpoints": (),
+            "hybrid_connection": HybridConnectionStatus(name=left) if left else None,
+            "device": tunnel.status.device if tunnel.has_finalizer else None,
+        }
+    )
+    return _closing(tunnel, status, observed, now)
 
 
 def _plan_without_class(

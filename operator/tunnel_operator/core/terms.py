@@ -1,5 +1,6 @@
 """What a Tunnel and its TunnelClass come to together, or why they do not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,16 +21,10 @@ from ..api.tunnel import (
 )
 from ..api.tunnel_class import Gateway, Naming, TunnelClass, TunnelClassSpec
 from . import names
+from .access import denial
 from .class_choice import class_name_of
 from .observed import Kind
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a Tunnel is not carried out, for a person to mend."""
-
-    reason: Reason
-    message: str
+from .refusal import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +115,26 @@ class Terms:
         return self.klass.port_name or port.name
 
 
-def agree(tunnel: Tunnel, klass: TunnelClass | None, *, default_image: str) -> Terms | Refusal:
+def agree(
+    tunnel: Tunnel,
+    klass: TunnelClass | None,
+    *,
+    default_image: str,
+    namespace_labels: Mapping[str, str] | None = None,
+) -> Terms | Refusal:
     """Return the terms of a tunnel, or why there are none.
 
-    `default_image` is the forwarder's where the class names none.
+    `default_image` is the forwarder's where the class names none; `namespace_labels` are those of the
+    tunnel's namespace, if known.
     """
     spec = tunnel.spec
     if klass is None:
         return no_class(tunnel)
     limits = klass.spec.limits
     ttl = limits.default_ttl if spec.ttl is None else spec.ttl
-    if ttl > limits.max_ttl:
-        return Refusal(
-            Reason.TTL_TOO_LONG,
-            f"spec.ttl is {format_duration(ttl)}; TunnelClass {klass.metadata.name!r} allows at most "
-            f"{format_duration(limits.max_ttl)}.",
-        )
+    refused = _too_long(klass, ttl) or denial(tunnel, klass, namespace_labels, ttl)
+    if refused is not None:
+        return refused
     try:
         endpoint = RelayEndpoint.parse(klass.spec.relay.endpoint_or_default)
         ca_pem = klass.spec.relay.ca_pem()
@@ -183,6 +182,17 @@ def _ways(
     if isinstance(ingress, Refusal):
         return ingress
     return routes if isinstance(routes, Refusal) else (ingress, routes)
+
+
+def _too_long(klass: TunnelClass, ttl: timedelta) -> Refusal | None:
+    longest = klass.spec.limits.max_ttl
+    if ttl <= longest:
+        return None
+    return Refusal(
+        Reason.TTL_TOO_LONG,
+        f"The Tunnel's ttl is {format_duration(ttl)}; TunnelClass '{klass.metadata.name}' allows at most "
+        f"{format_duration(longest)}.",
+    )
 
 
 def _ingress(tunnel: Tunnel, klass: TunnelClass) -> IngressTerms | Refusal | None:
@@ -257,7 +267,7 @@ def _unfit_for_class(tunnel: Tunnel, klass: TunnelClass) -> Refusal | None:
     if spec.port_name is not None and len(tunnel.spec.ports) > 1:
         return Refusal(
             Reason.TOO_MANY_PORTS,
-            f"Devices of TunnelClass {klass.metadata.name!r} serve one port; spec.ports has "
+            f"Devices of TunnelClass '{klass.metadata.name}' serve one port; spec.ports has "
             f"{len(tunnel.spec.ports)}.",
         )
     is_named_after_device = spec.hybrid_connection_naming is Naming.DEVICE

@@ -6,15 +6,18 @@ halves overtake each other: what a watch has reported gone is never brought back
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..api.keys import Key
 from ..api.tunnel import KIND as TUNNEL_KIND
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
-from ..core.class_choice import class_name_of
+from ..core.access import NAME_LABEL
+from ..core.class_choice import class_name_of, default_class_name
 from ..core.names import TUNNEL_LABEL
 from ..core.observed import Child, Kind
+from ..core.quota import Claim, Place, has_place, is_waiting, place_of
 
 Body = Mapping[str, Any]
 
@@ -24,18 +27,33 @@ GONE_KEPT = 10_000
 _UNREAD: Mapping[str, tuple[str, ...]] = {Kind.SECRET: ("data",), Kind.POD: ("spec",)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is kept of a tunnel: the class that it names, the one that it is bound to by that or by being open."""
+
+    named: str | None
+    bound: str | None
+    place: Place
+    is_waiting: bool
+
+
 class Cache:
     """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds.
 
     `routes` are the kinds of routes that the cluster serves, and the apiVersion of each.
     """
 
-    def __init__(self, routes: Mapping[Kind, str] | None = None) -> None:
+    def __init__(
+        self, routes: Mapping[Kind, str] | None = None, *, reads_namespaces: bool = True
+    ) -> None:
         self.routes = routes or {}
+        self._reads_namespaces = reads_namespaces
+        self._namespaces: dict[str, Mapping[str, str]] = {}
         self._children: dict[Key, dict[Kind, Body]] = {}
         self._classes: dict[str, TunnelClass] = {}
         self._gone_classes: dict[str, TunnelClass] = {}
-        self._tunnels: dict[Key, str | None] = {}
+        self._tunnels: dict[Key, _Known] = {}
+        self._opening: set[Key] = set()
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._written: dict[Key, dict[str, int]] = {}
 
@@ -122,14 +140,68 @@ class Cache:
         """Return all classes, with those that are gone and whose tunnels may not be."""
         return [*self._classes.values(), *self._gone_classes.values()]
 
-    def put_tunnel(self, key: Key, class_name: str | None) -> None:
-        """Note that a tunnel is there."""
-        self._tunnels[key] = class_name
+    def put_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+        """Take a namespace's newest labels."""
+        self._namespaces[name] = dict(labels)
+
+    def drop_namespace(self, name: str) -> None:
+        """Forget a namespace that is gone."""
+        self._namespaces.pop(name, None)
+
+    def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """Return a namespace's labels, as far as they are known: where none may be read, its name is."""
+        if not self._reads_namespaces:
+            return {NAME_LABEL: name}
+        return self._namespaces.get(name)
+
+    def tunnels_in(self, namespace: str) -> Iterator[Key]:
+        """Yield the tunnels of a namespace."""
+        return (key for key in self._tunnels if key.namespace == namespace)
+
+    def put_tunnel(self, tunnel: Tunnel) -> None:
+        """Note that a tunnel is there, and what it has to do with its class."""
+        key = Key(tunnel.metadata.namespace, tunnel.metadata.name)
+        self._tunnels[key] = _Known(
+            named=tunnel.spec.tunnel_class_name,
+            bound=class_name_of(tunnel, ()),
+            place=place_of(tunnel),
+            is_waiting=is_waiting(tunnel),
+        )
+
+    def note_opening(self, key: Key, *, is_open: bool) -> None:
+        """Note that a tunnel is to be open, or is not, before the watch brings what says so."""
+        (self._opening.add if is_open else self._opening.discard)(key)
+
+    def has_place(self, tunnel: Tunnel, klass: TunnelClass) -> bool:
+        """Tell whether a class's limit for a namespace leaves room for a tunnel."""
+        most = klass.spec.limits.max_tunnels_per_namespace
+        key = Key(tunnel.metadata.namespace, tunnel.metadata.name)
+        if most is None:
+            return True
+        return has_place(place_of(tunnel), self._places_beside(key, klass.metadata.name), most)
+
+    def next_in_line(self, namespace: str) -> Key | None:
+        """Return the tunnel of a namespace that has waited longest for a place."""
+        waiting = (
+            (known.place.turn, key)
+            for key, known in self._tunnels.items()
+            if known.is_waiting and key.namespace == namespace
+        )
+        return min(waiting, default=(None, None))[1]
+
+    def _places_beside(self, own: Key, class_name: str) -> Iterator[Place]:
+        default = default_class_name(self._classes.values())
+        for key, known in self._tunnels.items():
+            is_other = key != own and key.namespace == own.namespace
+            if is_other and (known.bound or default) == class_name:
+                is_opening = key in self._opening
+                yield replace(known.place, claim=Claim.HOLDS) if is_opening else known.place
 
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone, and what deleted classes said that no tunnel needs any more."""
         self._tunnels.pop(key, None)
         self._written.pop(key, None)
+        self._opening.discard(key)
         for name in [name for name in self._gone_classes if not any(self.tunnels_of(name))]:
             del self._gone_classes[name]
 
@@ -139,7 +211,7 @@ class Cache:
 
     def tunnels_of(self, class_name: str) -> Iterator[Key]:
         """Yield the tunnels that a class may be the class of."""
-        return (key for key, name in self._tunnels.items() if name in (None, class_name))
+        return (key for key, t in self._tunnels.items() if t.named in (None, class_name))
 
     def __len__(self) -> int:
         return len(self._tunnels)

@@ -124,6 +124,7 @@ class Reconciler:
             now = world.clock()
             observed = await self._gather(current, now)
             decision = plan(tunnel, current.klass, observed, now, default_image=self._default_image)
+            world.cache.note_opening(key, is_open=decision.stage is not None)
             world.rollout.follow(key, _class_name(current), decision.stage, now)
             await self._reporter.say(current, decision)
             world.recorder.report(tunnel, decision.status, observed.failures)
@@ -150,7 +151,10 @@ class Reconciler:
         answer = memory.answer(current.key)
         if answer is None and tunnel.status.device is not None:
             answer = DeviceAnswer(tunnel.status.device)
+        klass = current.klass
+        # Nothing is waited for between this and noting that the tunnel is opened: no two take the same place.
         return Observed(
+            has_place=klass is None or self._world.cache.has_place(tunnel, klass),
             hybrid_connection=remote,
             looked_at=look.at if look else None,
             children=self._world.cache.children(current.key),
@@ -159,6 +163,7 @@ class Reconciler:
             leased_at=memory.leased_at(current.key),
             announced=memory.announced(current.key),
             failures=memory.failures(current.key, revision),
+            namespace_labels=self._world.cache.namespace_labels(current.key.namespace),
             may_replace=self._world.rollout.has_turn(current.key, _class_name(current), now),
             is_class_gone=current.klass is None
             or not self._world.cache.has_class(current.klass.metadata.name),

@@ -116,8 +116,12 @@ class Reporter:
 
 
 def _is_record(before: TunnelStatus, after: TunnelStatus) -> bool:
-    """Tell whether something changes that nothing else remembers, and that later rounds build on."""
-    return any(
+    """Tell whether something changes that nothing else remembers, and that later rounds build on.
+
+    A hybrid connection that is on record without a finalizer counts as left behind.
+    """
+    is_off = before.hybrid_connection is not None and after.hybrid_connection is None
+    return is_off or any(
         getattr(before, name) != getattr(after, name)
         for name in ("tunnel_class_name", "opened_at", "expires_at", "session", "device")
     )

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import structlog
 
 from ..api.keys import Key
+from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
 from ..core.observed import Kind
 from ..errors import TunnelError
@@ -106,7 +107,7 @@ class Resync:
             self._cache.drop_tunnel(key)
             self._missed([key], "a Tunnel that is gone")
         for key, body in listed.items():
-            self._cache.put_tunnel(key, body["spec"].get("tunnelClassName"))
+            self._cache.put_tunnel(Tunnel.from_dict(body))
             if not _is_seen_to(body):
                 # Most often because it is being worked on, and then this costs nothing.
                 self._add(key)

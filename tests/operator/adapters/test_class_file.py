@@ -40,6 +40,27 @@ def test_what_is_no_class_is_said(tmp_path, body, sentence):
         read_classes(write(tmp_path, body))
 
 
+def of_namespaces(**selector):
+    return class_body(access=[{"devices": ["mri-*"]}, {"namespaces": selector}])
+
+
+def test_rules_may_select_namespaces_by_name(tmp_path):
+    name = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["imaging"]}
+    read_classes(write(tmp_path, of_namespaces(matchExpressions=[name])))
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"matchLabels": {"team": "imaging"}},
+        {"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]},
+    ],
+)
+def test_rules_that_need_labels_nobody_may_read_are_said(tmp_path, selector):
+    with pytest.raises(ConfigError, match="selects namespaces by team"):
+        read_classes(write(tmp_path, of_namespaces(**selector)))
+
+
 def test_a_missing_or_broken_file_is_said(tmp_path):
     with pytest.raises(ConfigError, match="can not be read"):
         read_classes(tmp_path / "none")

@@ -88,8 +88,8 @@ def test_finds_a_tunnels_class_and_a_classs_tunnels():
     assert cache.class_of(a_tunnel(tunnelClassName="a")).metadata.name == "a"
     assert cache.class_of(a_tunnel(tunnelClassName=None)).metadata.name == "b"
     assert cache.class_of(a_tunnel(tunnelClassName="c")) is None
-    cache.put_tunnel(KEY, None)
-    cache.put_tunnel(Key("x", "y"), "a")
+    cache.put_tunnel(a_tunnel(tunnelClassName=None))
+    cache.put_tunnel(a_tunnel(name="y", tunnelClassName="a"))
     assert list(cache.tunnels_of("b")) == [KEY]
     cache.drop_tunnel(KEY)
     assert list(cache.tunnels_of("b")) == []

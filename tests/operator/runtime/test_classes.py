@@ -245,6 +245,78 @@ async def test_a_deleted_class_opens_nothing_more(world):
     assert without_remains(world)
 
 
+def change_access(world, access):
+    world.classes = [a_class(**({} if access is None else {"access": access}))]
+    world.cache.put_class(world.classes[0])
+
+
+ONLY_IMAGING = [{"namespaces": {"matchLabels": {"team": "imaging"}}}]
+
+
+async def test_a_stricter_rule_closes_a_tunnel_and_a_later_one_opens_it_for_the_rest_of_its_time(
+    world,
+):
+    key = world.apply(tunnel_body(ttl="1h"))
+    await world.settle(key)
+    ends = world.tunnel(key).status.expires_at
+    change_access(world, ONLY_IMAGING)
+    await world.settle(key)
+    assert without_remains(world)
+    tunnel = world.tunnel(key)
+    assert not tunnel.has_finalizer
+    assert world.ready(key) == ("False", "NotAllowed")
+    assert {c.type for c in tunnel.status.conditions} == {"Accepted", "Ready", "Stalled"}
+    status = tunnel.status
+    assert (status.url, status.endpoints, status.hybrid_connection, status.device) == (
+        *(None, ()),
+        *(None, None),
+    )
+    assert status.condition("Ready").message == (
+        "TunnelClass 'azure' has no rule in spec.access for namespace 'imaging'."
+    )
+    assert world.told[-1].reason == "NotAllowed"
+    world.now += timedelta(minutes=10)
+    world.cluster.namespaces["imaging"] = {"team": "imaging"}
+    world.cluster.feed(world.cache)
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+    assert world.tunnel(key).status.expires_at == ends
+
+
+async def test_what_was_not_allowed_until_its_end_has_expired(world):
+    key = world.apply(tunnel_body(ttl="1h"))
+    await world.settle(key)
+    change_access(world, ONLY_IMAGING)
+    await world.settle(key)
+    world.now += timedelta(hours=2)
+    change_access(world, None)
+    await world.settle(key)
+    assert world.ready(key) == ("False", "Expired")
+
+
+async def test_an_ended_tunnel_stays_as_it_ended_whatever_the_rules_are(world):
+    key = world.apply(tunnel_body(ttl="10m"))
+    await world.settle(key)
+    await world.pass_time(key, timedelta(minutes=11))
+    change_access(world, [])
+    await world.settle(key)
+    assert world.ready(key) == ("False", "Expired")
+
+
+async def test_what_is_not_allowed_is_closed_as_soon_as_azure_can_be_asked(world):
+    key = world.apply(tunnel_body(ttl="1h"))
+    await world.settle(key)
+    world.azure.outage = True
+    change_access(world, [])
+    await world.settle(key)
+    assert not world.cluster.children
+    assert world.ready(key) == ("False", "NotAllowed")
+    assert "Azure is down." in world.tunnel(key).status.condition("Ready").message
+    world.azure.outage = False
+    await world.pass_time(key, timedelta(minutes=5))
+    assert without_remains(world)
+
+
 async def test_suspending_closes_a_tunnel_that_its_class_refuses(world):
     key = world.apply(tunnel_body(ttl="1h"))
     await world.settle(key)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from support.operator_world import Crash, OperatorWorld, ended_status
-from support.tunnels import tunnel_body
+from support.tunnels import a_class, tunnel_body
 from tunnel_operator.api.keys import Key
 from tunnel_operator.core.closing import GIVE_UP_AFTER
 from tunnel_operator.core.observed import Kind
@@ -123,6 +123,13 @@ class Convergence(RuleBasedStateMachine):
                 self.world.cache.drop_class(klass.metadata.name)
         self.notice()
 
+    @rule(access=st.sampled_from([None, [], [{"devices": ["mri-*"], "maxTTL": "1h"}]]))
+    def rules_change(self, access):
+        change = {} if access is None else {"access": access}
+        self.classes = [a_class(**change)]
+        if self.world.classes:
+            self.class_comes_and_goes(is_there=True)
+
     @rule(reason=st.sampled_from(["Idle", "Drained", "Failed", "Expired"]))
     def forwarder_ends(self, reason):
         pod = self.world.cluster.child(Kind.POD)
@@ -176,7 +183,7 @@ class Convergence(RuleBasedStateMachine):
         """At last all works, and nobody interferes: the tunnel is open or closed, and nothing is left over."""
         self.world.azure.outage = False
         self.world.azure.online.add("mri-7")
-        self.world.classes = self.classes
+        self.classes = self.world.classes = [a_class()]
         self.world.start_operator()
         if not self.exists:
             asyncio.run(self.world.reconcile(KEY))

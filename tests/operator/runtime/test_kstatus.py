@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from support.kstatus import KStatus, kstatus
 from support.operator_world import Crash, OperatorWorld, ended_status
-from support.tunnels import GATEWAY, class_body, tunnel_body
+from support.tunnels import GATEWAY, a_class, class_body, tunnel_body
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.tunnel_class import TunnelClass
 from tunnel_operator.core.observed import Kind
@@ -23,7 +23,14 @@ CRD = yaml.safe_load((Path(__file__).parents[3] / "crds/tunnels.yaml").read_text
 [VERSION] = CRD["spec"]["versions"]
 FRESH = VERSION["schema"]["openAPIV3Schema"]["properties"]["status"]["default"]
 
-FOR_A_PERSON = {"ClassNotFound", "TTLTooLong", "NoHost", "NoGateway", "DeviceRefused"}
+FOR_A_PERSON = {
+    "ClassNotFound",
+    "TTLTooLong",
+    "NotAllowed",
+    "NoHost",
+    "NoGateway",
+    "DeviceRefused",
+}
 """Of the reasons that can come up in this world, those that waiting does not mend."""
 
 AT_REST = {"Open", "Expired", "Idle", "Suspended"}
@@ -183,6 +190,13 @@ class Watching(RuleBasedStateMachine):
                 self.world.cache.put_class(klass)
             else:
                 self.world.cache.drop_class(klass.metadata.name)
+
+    @rule(access=st.sampled_from([None, [], [{"devices": ["mri-*"], "maxTTL": "1h"}]]))
+    def rules_change(self, access):
+        change = {} if access is None else {"access": access}
+        self.classes = [a_class(**change)]
+        if self.world.classes:
+            self.class_comes_and_goes(is_there=True)
 
     @rule(reason=st.sampled_from(["Idle", "Drained", "Failed", "Expired"]))
     def forwarder_ends(self, reason):
