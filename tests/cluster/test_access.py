@@ -8,6 +8,7 @@ import pytest
 from support.access_cases import NAMESPACES, ONE_PORT, TWO_PORTS, Case, random_cases
 from support.kubectl import KubectlError, condition, eventually
 from support.tunnels import tunnel_body
+from tunnel_dev import apiserver
 
 DENIED = re.compile(
     r'"(case-\d+)" is (?:forbidden|invalid): .*?denied request: (.*)$', re.MULTILINE
@@ -128,6 +129,28 @@ async def test_a_tunnel_without_a_class_is_judged_by_the_default_one(kubectl, cl
     assert denials(kubectl, [with_class]) == [None]
 
 
+@pytest.mark.usefixtures("namespaces")
+async def test_a_tunnel_that_runs_is_judged_by_the_class_that_it_was_opened_with(kubectl, classes):
+    strict = Case("access-taken", STRICT, "access-plain", {})
+    open_to_all = Case("access-new", {}, "access-plain", {})
+    classes(strict, open_to_all)
+    name = "tunnelclass.tunnels.dev/is-default-class"
+    kubectl("annotate", "tunnelclass", "access-new", f"{name}=true")
+    await eventually(lambda: denials(kubectl, [strict])[0] is not None)
+    body = Case("", {}, "access-plain", {"tunnelClassName": None}).tunnel("case-1")
+    body["metadata"]["finalizers"] = ["tunnels.dev/cleanup"]
+    kubectl.apply(body)
+    where = ("case-1", "-n", "access-plain")
+    status = '{"status": {"tunnelClassName": "access-taken"}}'
+    kubectl("patch", "tunnel", *where, "--type=merge", "--subresource=status", "-p", status)
+    change = ("patch", "tunnel", *where, "--type=merge", "-p", '{"spec": {"renewals": 1}}')
+    with pytest.raises(KubectlError, match="'access-taken' does not allow device 'mri-7'"):
+        kubectl(*change)
+    kubectl("patch", "tunnel", *where, "--type=merge", "-p", patch(finalizers=None))
+    kubectl(*change)
+    kubectl("delete", "tunnel", *where)
+
+
 STRICT = {"access": [{"devices": ["ct-*"]}]}
 
 
@@ -245,3 +268,12 @@ async def test_a_tunnel_too_many_waits_until_another_one_is_closed(stage, tunnel
     await eventually(lambda: reason() == "Open")
     stage.kubectl("delete", *where, "--wait=false")
     await eventually(lambda: stage.kubectl.get(*where) is None)
+
+
+async def test_the_policys_expressions_fit_the_schemas(kubectl, server):
+    """A wrong field name would otherwise be an error at each Tunnel, which lets it pass."""
+    with apiserver.controllers(server, "validatingadmissionpolicy-status-controller"):
+        status = await eventually(
+            lambda: kubectl.get("validatingadmissionpolicy", "tunnel-access").get("status")
+        )
+    assert status["typeChecking"] == {}

@@ -63,7 +63,8 @@ async def test_nothing_is_left_after_the_documented_order(stage):
             assert await stage.operator.stop() == 0
     assert [c.method for c in stage.azure.method_calls] == ["CreateConnection", "DeleteConnection"]
     ours = ("-l", "app.kubernetes.io/part-of=edge-tunnels")
-    for kind in ("crds", "clusterroles", "clusterrolebindings"):
+    policies = ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
+    for kind in ("crds", "clusterroles", "clusterrolebindings", *policies):
         assert stage.kubectl.items(kind, *ours) == []
     everything = "pods,secrets,services,ingresses,serviceaccounts,deployments"
     assert stage.kubectl.items(everything, "-A", *ours) == []

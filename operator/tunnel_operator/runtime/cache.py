@@ -34,7 +34,6 @@ class _Known:
     named: str | None
     bound: str | None
     place: Place
-    is_waiting: bool
 
 
 class Cache:
@@ -54,6 +53,7 @@ class Cache:
         self._gone_classes: dict[str, TunnelClass] = {}
         self._tunnels: dict[Key, _Known] = {}
         self._opening: set[Key] = set()
+        self._waiting: set[Key] = set()
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._written: dict[Key, dict[str, int]] = {}
 
@@ -165,8 +165,8 @@ class Cache:
             named=tunnel.spec.tunnel_class_name,
             bound=class_name_of(tunnel, ()),
             place=place_of(tunnel),
-            is_waiting=is_waiting(tunnel),
         )
+        (self._waiting.add if is_waiting(tunnel) else self._waiting.discard)(key)
 
     def note_opening(self, key: Key, *, is_open: bool) -> None:
         """Note that a tunnel is to be open, or is not, before the watch brings what says so."""
@@ -182,12 +182,8 @@ class Cache:
 
     def next_in_line(self, namespace: str) -> Key | None:
         """Return the tunnel of a namespace that has waited longest for a place."""
-        waiting = (
-            (known.place.turn, key)
-            for key, known in self._tunnels.items()
-            if known.is_waiting and key.namespace == namespace
-        )
-        return min(waiting, default=(None, None))[1]
+        waiting = (key for key in self._waiting if key.namespace == namespace)
+        return min(waiting, key=lambda key: self._tunnels[key].place.turn, default=None)
 
     def _places_beside(self, own: Key, class_name: str) -> Iterator[Place]:
         default = default_class_name(self._classes.values())
@@ -202,6 +198,7 @@ class Cache:
         self._tunnels.pop(key, None)
         self._written.pop(key, None)
         self._opening.discard(key)
+        self._waiting.discard(key)
         for name in [name for name in self._gone_classes if not any(self.tunnels_of(name))]:
             del self._gone_classes[name]
 
