@@ -15,6 +15,7 @@ RUN /opt/venv/bin/python -m compileall -q -j 0 /opt/venv/lib /opt/app
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/app /opt/app
-ENV PYTHONPATH=/opt/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# Each thread's own heap of the C library would keep what was freed in it.
+ENV PYTHONPATH=/opt/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 MALLOC_ARENA_MAX=2
 USER 65532:65532
 ENTRYPOINT ["/opt/venv/bin/python", "-m", "tunnel_operator"]

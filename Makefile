@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export CLUSTER ?= auto
 
-.PHONY: help setup demo cluster down lint format unit apiserver e2e programs promtool test bench soak lock clean
+.PHONY: help setup demo cluster images down lint format unit apiserver e2e programs promtool test bench bench-operator soak lock clean
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@echo "Installing the Python packages into $(VENV) (about a minute, once) ..."
@@ -24,6 +24,9 @@ demo: setup ## Start everything and bring one tunnel up, end to end
 
 cluster: setup ## Start the development cluster alone
 	@$(BIN)/python -m tunnel_dev cluster
+
+images: setup ## Build the images of operator, forwarder and simulated Azure; no Docker, no cluster
+	@$(BIN)/python -m tunnel_dev images
 
 down: setup ## Stop and remove everything that demo, cluster or test started
 	@$(BIN)/python -m tunnel_dev down
@@ -60,6 +63,9 @@ test: cluster ## All tests but `programs`, set-up included
 bench: setup ## The bridge beside ssh, socat, stunnel, rathole and bore; a quarter of an hour
 	@bench/peers.sh
 	@PYTHONPATH=bench $(BIN)/python -m bridge $(BENCH)
+
+bench-operator: setup ## The operator with 500 and 1,000 Tunnels, beside a bare client; half an hour (BENCH="--tunnels 100")
+	@PYTHONPATH=tests:bench $(BIN)/python -m fleet $(BENCH)
 
 soak: setup ## The bridge with random faults, for 20 minutes (SOAK="--minutes 5")
 	@PYTHONPATH=tests:bench $(BIN)/python -m bridge.soak $(SOAK)

@@ -69,11 +69,18 @@ async def running(
     *command: str, directory: Path, name: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run Python with these arguments; what it says goes to a file."""
+    async with running_program(sys.executable, *command, directory=directory, name=name) as process:
+        yield process
+
+
+@contextlib.asynccontextmanager
+async def running_program(
+    program: str, *arguments: str, directory: Path, name: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program; what it says goes to a file."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / f"{name}.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stdout=log, stderr=log
-        )
+        process = await asyncio.create_subprocess_exec(program, *arguments, stdout=log, stderr=log)
         try:
             yield process
         finally:

@@ -10,6 +10,7 @@ from .config import HubConfig, NamespaceConfig, SimConfig, Timings
 from .endpoints import DeviceEndpoint, Endpoints, HubEndpoint, RelayNamespaceEndpoint
 from .faults import (
     ArmFailure,
+    HubFailure,
     Latency,
     LostAccept,
     LostMethodAnswer,
@@ -30,6 +31,7 @@ __all__ = [
     "Endpoints",
     "HubConfig",
     "HubEndpoint",
+    "HubFailure",
     "HybridConnectionView",
     "Latency",
     "LostAccept",

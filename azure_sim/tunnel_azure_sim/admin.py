@@ -38,6 +38,9 @@ class Administered(Protocol):
     def arm_calls(self) -> tuple[ArmCall, ...]:
         """The requests to ARM, oldest first."""
 
+    def arm_counts(self) -> Mapping[str, int]:
+        """Return how many requests came to ARM since the start, by verb."""
+
     @property
     def faults_in_force(self) -> tuple[Fault, ...]:
         """What goes wrong on purpose."""
@@ -103,6 +106,7 @@ def _routes(sim: Administered) -> dict[tuple[str, str], _Answer]:
         ("GET", "/devices"): show(sim.all_devices),
         ("GET", "/method-calls"): show(lambda: sim.method_calls),
         ("GET", "/arm-calls"): show(lambda: sim.arm_calls),
+        ("GET", "/arm-counts"): show(sim.arm_counts),
         ("GET", "/faults"): show(lambda: sim.faults_in_force),
         ("POST", "/faults"): inject,
         ("DELETE", "/faults"): heal,

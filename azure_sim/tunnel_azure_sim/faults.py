@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
+from .hub.errors import Code
+
 
 class Plane(StrEnum):
     """What latency and outages apply to."""
@@ -67,6 +69,21 @@ class ArmFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class HubFailure:
+    """The `nth` REST call of a hub from now that fits, and `times - 1` that follow, are refused and not carried out.
+
+    `resource` is methods, twins, devices or statistics; `device` is an id, or `device/module`; None fits all.
+    """
+
+    code: Code
+    resource: str | None = None
+    device: str | None = None
+    nth: int = 1
+    times: int = 1
+    retry_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LostMethodAnswer:
     """A direct method is carried out by the device, and its caller gets 504101 all the same."""
 
@@ -91,14 +108,14 @@ class SlowReader:
     hybrid_connection: str | None = None
 
 
-Fault = Latency | Outage | ArmFailure | LostMethodAnswer | LostAccept | SlowReader
+Fault = Latency | Outage | ArmFailure | HubFailure | LostMethodAnswer | LostAccept | SlowReader
 
 
 @dataclass(slots=True)
 class _Counted:
     """A fault that applies to a number of events; `skip` of them pass before."""
 
-    fault: ArmFailure | LostMethodAnswer | LostAccept
+    fault: ArmFailure | HubFailure | LostMethodAnswer | LostAccept
     left: int
     skip: int = 0
 
@@ -134,7 +151,7 @@ class Faults:
                 self._outages[fault.plane] = fault
             case SlowReader():
                 self._slow_readers.insert(0, fault)
-            case ArmFailure():
+            case ArmFailure() | HubFailure():
                 self._counted.append(_Counted(fault, fault.times, fault.nth - 1))
             case LostMethodAnswer() | LostAccept():
                 self._counted.append(_Counted(fault, fault.times))
@@ -185,6 +202,19 @@ class Faults:
                 isinstance(fault := one.fault, ArmFailure)
                 and _fits(fault.verb, verb)
                 and _fits(fault.resource, resource)
+                and one.takes()
+            ):
+                hit = hit or fault
+        return hit
+
+    def fails_hub(self, resource: str, device: str) -> HubFailure | None:
+        """Count a REST call of a hub; return its failure, or None."""
+        hit = None
+        for one in self._counted:
+            if (
+                isinstance(fault := one.fault, HubFailure)
+                and _fits(fault.resource, resource)
+                and _fits(fault.device, device)
                 and one.takes()
             ):
                 hit = hit or fault

@@ -54,6 +54,7 @@ class Journal:
         self._changed = asyncio.Event()
         self.arm_calls: deque[ArmCall] = deque(maxlen=KEPT)
         self.method_calls: deque[MethodCall] = deque(maxlen=KEPT)
+        self._arm_counts: Counter[str] = Counter()
 
     def now(self) -> datetime:
         """Return the simulation's time."""
@@ -62,6 +63,7 @@ class Journal:
     def record_arm(self, call: ArmCall) -> None:
         """Add a call to ARM."""
         self.arm_calls.append(call)
+        self._arm_counts[call.method] += 1
         self.changed()
 
     def record_method(self, call: MethodCall) -> None:
@@ -78,12 +80,13 @@ class Journal:
         self.changed()
 
     def arm_counts(self) -> Mapping[str, int]:
-        """Return how many requests came to ARM, by verb."""
-        return Counter(call.method for call in self.arm_calls)
+        """Return how many requests came to ARM, by verb, those that are forgotten among them."""
+        return Counter(self._arm_counts)
 
     def forget(self) -> None:
         """Begin anew."""
         self.arm_calls.clear()
+        self._arm_counts.clear()
         self.method_calls.clear()
         self.changed()
 

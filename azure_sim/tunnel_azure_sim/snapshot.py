@@ -15,6 +15,7 @@ from tunnel_forwarder.protocol.secret import Secret
 
 from .errors import StateError
 from .hub.model import Hub, Identity
+from .hub.twins import Properties, Twin
 from .relay.model import ROOT_RULE, HybridConnection, Namespace, Rule, rule_rights
 from .state import KeyPair, write_atomically
 
@@ -139,6 +140,7 @@ def _identity(one: Identity) -> dict[str, Any]:
         "thumbprints": one.thumbprints,
         "etag": one.etag,
         "generationId": one.generation_id,
+        "twin": _twin(one.twin),
         **_keys(one.keys),
     }
 
@@ -153,7 +155,39 @@ def _read_identity(raw: Mapping[str, Any]) -> Identity:
         thumbprints=None if prints is None else (prints[0], prints[1]),
         etag=raw["etag"],
         generation_id=raw["generationId"],
+        # A file of before there were twins has none.
+        twin=_read_twin(raw["twin"]) if "twin" in raw else Twin(),
     )
+
+
+def _twin(twin: Twin) -> dict[str, Any]:
+    return {
+        "desired": _properties(twin.desired),
+        "reported": _properties(twin.reported),
+        "tags": twin.tags,
+        "version": twin.version,
+        "etag": twin.etag,
+    }
+
+
+def _read_twin(raw: Mapping[str, Any]) -> Twin:
+    return Twin(
+        _read_properties(raw["desired"]),
+        _read_properties(raw["reported"]),
+        dict(raw["tags"]),
+        int(raw["version"]),
+        str(raw["etag"]),
+    )
+
+
+def _properties(section: Properties) -> dict[str, Any]:
+    at = None if section.at is None else section.at.isoformat()
+    return {"values": section.values, "version": section.version, "at": at}
+
+
+def _read_properties(raw: Mapping[str, Any]) -> Properties:
+    at = None if raw["at"] is None else datetime.fromisoformat(raw["at"])
+    return Properties(dict(raw["values"]), int(raw["version"]), at)
 
 
 def _keys(pair: KeyPair) -> dict[str, str]:

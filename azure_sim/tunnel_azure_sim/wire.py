@@ -11,6 +11,7 @@ from .errors import ConfigError
 from .faults import (
     ArmFailure,
     Fault,
+    HubFailure,
     Latency,
     LostAccept,
     LostMethodAnswer,
@@ -22,6 +23,7 @@ KINDS: Mapping[str, type[Fault]] = {
     "latency": Latency,
     "outage": Outage,
     "arm-failure": ArmFailure,
+    "hub-failure": HubFailure,
     "lost-method-answer": LostMethodAnswer,
     "lost-accept": LostAccept,
     "slow-reader": SlowReader,
@@ -92,7 +94,7 @@ def _read(value: object, hint: Any, name: str) -> Any:
     try:
         read = wanted(value)
     except ValueError:
-        possible = f": {', '.join(wanted)}" if hasattr(wanted, "__members__") else ""
+        possible = f": {', '.join(map(str, wanted))}" if hasattr(wanted, "__members__") else ""
         raise ConfigError(f"'{name}' can not be '{value}'{possible}.") from None
     if isinstance(read, int | float) and not 0 <= read <= _LARGEST:
         raise ConfigError(f"'{name}' is out of range.")

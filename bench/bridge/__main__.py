@@ -84,7 +84,9 @@ def _one(
     legs = Legs(options.tools / "toxiproxy", folder.with_suffix(".legs"), delay)
     record: dict[str, object] = {"system": name, "delay": delay}
     try:
-        with standing(name, Place(folder, target, legs, options.tools, options.python)) as system:
+        place = Place(folder, target, legs, options.tools, options.python)
+        place.compile_forwarder()
+        with standing(name, place) as system:
             time.sleep(0.5 + (delay or 0) / 20)  # so that pools are full
             record["secured"] = system.secured
             record["idle"] = {k: now for k, (now, _) in system.programs.memory().items()}

@@ -58,7 +58,7 @@ def _systems(records: list[Record]) -> list[str]:
 
 
 def _markdown(records: list[Record]) -> list[str]:
-    lines = ["# The bridge beside what people use", "", *_machine(), ""]
+    lines = ["# The bridge beside what people use", "", machine(), ""]
     for delay, title in MODES:
         rows = [record for record in records if record["delay"] == delay]
         if not rows:
@@ -111,7 +111,8 @@ def _costs(records: list[Record]) -> list[str]:
     return lines
 
 
-def _machine() -> list[str]:
+def machine() -> str:
+    """Return a sentence about where this runs."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -121,11 +122,10 @@ def _machine() -> list[str]:
         "unknown",
     )
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / (1 << 20)
-    text = (
+    return (
         f"Machine: {os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, Linux {platform.release()}, "
         f"Python {platform.python_version()}. Everything, the clients included, shares these cores."
     )
-    return [text]
 
 
 PANELS = (

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from tunnel_forwarder.protocol.settings import ForwarderSettings, ListenPort
 from tunnel_forwarder.protocol.urls import RelayEndpoint
@@ -39,10 +40,25 @@ class Place:
 
     @property
     def forwarder(self) -> tuple[list[str | Path], dict[str, str]]:
-        """The forwarder's command and environment: the packages of its image, and no others."""
-        source = Path(__file__).parents[2] / "forwarder-image"
+        """The forwarder's command and environment: the packages of its image, compiled as there."""
         command = [self.python, "-m", "tunnel_forwarder", "--log-level", "WARNING"]
-        return command, {"PYTHONPATH": str(source)}
+        return command, {
+            "PYTHONPATH": str(Path(__file__).parents[2] / "forwarder-image"),
+            "PYTHONOPTIMIZE": "2",
+            "PYTHONNODEBUGRANGES": "1",
+            "MALLOC_MMAP_THRESHOLD_": "131072",
+            "MALLOC_TRIM_THRESHOLD_": "131072",
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(self.folder.parent / "compiled"),
+            # Debian's OpenSSL has a directory of authorities, to be looked up in, and no file to be read.
+            "SSL_CERT_FILE": "",
+        }
+
+    def compile_forwarder(self) -> None:
+        """Compile all that both ends import, so that none does when it is measured."""
+        _, env = self.forwarder
+        code = "import tunnel_forwarder.__main__, tunnel_forwarder.remote"
+        subprocess.run([str(self.python), "-c", code], env={**os.environ, **env}, check=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +84,7 @@ def ours(*, warm: int, mux: bool) -> Build:
 
     def build(place: Place, programs: Programs) -> tuple[int, str]:
         folder = place.folder
-        folder.mkdir(parents=True)
-        bench = Path(__file__).parent.parent
-        env = {"PYTHONPATH": str(bench)}
-        python = sys.executable
-        programs.start("relay", [python, "-m", "bridge.relay", folder, ADDRESS], env)
-        facts = _wait_for_json(folder / "bench.json")
-        _device(place, programs, facts)
+        facts = _relay_and_device(place, programs)
         port, health = free_port(), free_port()
         near = RelayEndpoint(ADDRESS, place.legs.to(facts["port"], ADDRESS))
         settings = ForwarderSettings(
@@ -106,7 +116,33 @@ def ours(*, warm: int, mux: bool) -> Build:
     return build
 
 
-def _device(place: Place, programs: Programs, facts: dict[str, object]) -> None:
+def azbridge(place: Place, programs: Programs) -> tuple[int, str]:
+    """Take clients as azbridge does, with our device and the simulated Azure, as azbridge itself can not run here."""
+    facts = _relay_and_device(place, programs)
+    port, token = free_port(), place.folder / "send-token"
+    token.write_text(str(facts["token"]))
+    near = f"{ADDRESS}:{place.legs.to(facts['port'], ADDRESS)}"
+    root = Path(__file__).parents[2]
+    env = {"PYTHONPATH": f"{root / 'bench'}:{root / 'tests'}"}
+    programs.start(
+        "azbridge",
+        [sys.executable, "-m", "bridge.azbridge", str(port), near, facts["ca"], token],
+        env,
+    )
+    wait_for_port(port)
+    return port, "TLS on both legs"
+
+
+def _relay_and_device(place: Place, programs: Programs) -> dict[str, Any]:
+    place.folder.mkdir(parents=True)
+    env = {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    programs.start("relay", [sys.executable, "-m", "bridge.relay", place.folder, ADDRESS], env)
+    facts = _wait_for_json(place.folder / "bench.json")
+    _device(place, programs, facts)
+    return facts
+
+
+def _device(place: Place, programs: Programs, facts: dict[str, Any]) -> None:
     token = place.folder / "listen-token"
     token.write_text(str(facts["token"]))
     port, host = int(str(facts["port"])), ADDRESS
@@ -247,6 +283,7 @@ SYSTEMS: dict[str, Build] = {
     "ours, warm": ours(warm=8, mux=False),
     "ours, cold": ours(warm=0, mux=False),
     "ours, multiplexed": ours(warm=0, mux=True),
+    "azbridge's sequence": azbridge,
     "ssh -R": ssh_reverse,
     "socat TLS": socat_tls,
     "stunnel": stunnel,
@@ -280,13 +317,13 @@ def _certificate(folder: Path) -> Path:
     return pem
 
 
-def _wait_for_json(path: Path, within: float = 30.0) -> dict[str, object]:
+def _wait_for_json(path: Path, within: float = 30.0) -> dict[str, Any]:
     end = time.monotonic() + within
     while not path.exists():
         if time.monotonic() > end:
             raise TimeoutError(f"{path} does not come.")
         time.sleep(0.05)
-    facts: dict[str, object] = json.loads(path.read_text())
+    facts: dict[str, Any] = json.loads(path.read_text())
     return facts
 
 

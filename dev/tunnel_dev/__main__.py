@@ -1,4 +1,4 @@
-"""What `make cluster`, `make down`, `make promtool` and `make demo` run."""
+"""What `make cluster`, `make down`, `make images`, `make promtool` and `make demo` run."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from . import cluster, promtool
+from .console import say
 from .errors import DevError
 
 TREE = Path(__file__).resolve().parents[2]
@@ -19,6 +20,7 @@ def main() -> int:
         "cluster", help="bring the development cluster up (CLUSTER says which kind)"
     )
     commands.add_parser("down", help="stop and remove everything that was started")
+    commands.add_parser("images", help="build the images and say how large they are")
     commands.add_parser("promtool", help="get what checks the alerts")
     commands.add_parser("demo", help="bring everything up and open one tunnel, end to end")
     try:
@@ -35,6 +37,13 @@ def _run(command: str) -> int:
             return 0
         case "promtool":
             promtool.ensure()
+            return 0
+        case "images":
+            # Imported here, as the demo is below: both need more than a cluster does.
+            from . import stage  # noqa: PLC0415
+
+            for name, size in stage.build_images(TREE).items():
+                say(f"{size:>10}  {name}")
             return 0
         case "down":
             cluster.down(TREE)

@@ -23,13 +23,13 @@ def build(
     """Build an image in the store, reusing the layers whose inputs have not changed."""
     packages.ensure(packages.IMAGES)
     build_arguments = [f"--build-arg={k}={v}" for k, v in (arguments or {}).items()]
-    with exclusive(_store(), what="building an image"):
+    with exclusive(store(), what="building an image"):
         # What a killed build was working on.
         buildah("rm", "--all")
         buildah(
             *("build", "--isolation", "chroot", "--layers", "--format", "docker"),
             # It writes a lock there although there is no network to configure.
-            *("--cni-config-dir", _store() / "cni"),
+            *("--cni-config-dir", store() / "cni"),
             *(*_trust(), *build_arguments),
             *("--file", dockerfile, "--tag", reference, context),
         )
@@ -40,6 +40,11 @@ def image_id(reference: str) -> str | None:
     template = "{{.Name}}:{{.Tag}} {{.ID}}"
     listed = buildah("images", "--noheading", "--no-trunc", "--format", template).split()
     return dict(zip(listed[::2], listed[1::2], strict=True)).get(reference)
+
+
+def size(reference: str) -> str:
+    """How large an image in the store is, unpacked and with what it is built on, for people to read."""
+    return buildah("images", "--noheading", "--format", "{{.Size}}", reference).strip()
 
 
 def export(reference: str, archive: Path) -> None:
@@ -57,11 +62,12 @@ def buildah(*arguments: str | Path) -> str:
     Its run root, which says what is mounted, is as short-lived as the mounts are.
     """
     with TemporaryDirectory(prefix="edge-tunnels-") as run_root:
-        store = ("--root", _store(), "--runroot", run_root)
-        return run(*contained("buildah", *store, *arguments))
+        places = ("--root", store(), "--runroot", run_root)
+        return run(*contained("buildah", *places, *arguments))
 
 
-def _store() -> Path:
+def store() -> Path:
+    """Where the images are."""
     path = cache_dir() / "buildah"
     path.mkdir(exist_ok=True)
     return path

@@ -77,19 +77,26 @@ def archive_of(reference: str) -> Path:
     return cache_dir() / "images" / name / f"{tag}.tar"
 
 
-def _into_built(tree: Path, spec: ImageSpec) -> str:
+def build(spec: ImageSpec) -> str:
+    """Build an image in the cache's store, unless it is there; return its reference."""
     base = base_image.ensure()
     reference = f"localhost/{spec.name}:{content_hash(spec, base=base)}"
-    if is_loaded(tree, reference):
-        return reference
-    archive = archive_of(reference)
-    if not archive.exists():
+    if buildah.image_id(reference) is None:
         with step(f"Building the image {reference}"):
             arguments = {"BASE_IMAGE": base_image.REFERENCE}
             dockerfile = spec.context / spec.dockerfile
             buildah.build(dockerfile, spec.context, reference, arguments=arguments)
-            buildah.export(reference, archive)
-            _prune(archive.parent.glob("*.tar"))
+    return reference
+
+
+def _into_built(tree: Path, spec: ImageSpec) -> str:
+    reference = f"localhost/{spec.name}:{content_hash(spec, base=base_image.ensure())}"
+    if is_loaded(tree, reference):
+        return reference
+    archive = archive_of(reference)
+    if not archive.exists():
+        buildah.export(build(spec), archive)
+        _prune(archive.parent.glob("*.tar"))
     with step(f"Loading the image {reference}"):
         load_archive(tree, archive)
     return reference

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import cluster, hospital, images
+from . import base_image, buildah, cluster, hospital, images
 from .cluster import Cluster
 from .command import run
 from .console import step
@@ -49,6 +49,14 @@ FORWARDER = ImageSpec(
     inputs=(Path("requirements/forwarder.txt"), Path("forwarder-image/tunnel_forwarder")),
 )
 AZURE_SOURCES = (Path("azure_sim/tunnel_azure_sim"), Path("forwarder-image/tunnel_forwarder"))
+AZURE = ImageSpec(
+    name="edge-tunnels-azure-sim",
+    context=Path(),
+    dockerfile=Path("azure_sim/Dockerfile"),
+    inputs=(Path("requirements/azure-sim.txt"), *AZURE_SOURCES),
+)
+"""For others than the stage, where the simulation runs on the machine itself."""
+
 DEVICE_SOURCES = (Path("device_sim/tunnel_device_sim"), Path("forwarder-image/tunnel_forwarder"))
 
 
@@ -133,6 +141,15 @@ def up(tree: Path) -> Stage:
     if running.kind == "built":
         hospital.up(tree)
     return stage
+
+
+def build_images(tree: Path) -> dict[str, str]:
+    """Build all images, without a cluster; return how large each is, and what all are built on."""
+    sizes = {
+        spec.name: buildah.size(images.build(_in_tree(tree.resolve(), spec)))
+        for spec in (OPERATOR, FORWARDER, AZURE)
+    }
+    return {base_image.REFERENCE: buildah.size(base_image.REFERENCE), **sizes}
 
 
 def _azure(tree: Path, running: Cluster) -> Mapping[str, Any]:

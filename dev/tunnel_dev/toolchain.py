@@ -5,6 +5,7 @@ reached everywhere Go is. `dev/go.mod` pins the versions.
 """
 
 import hashlib
+import json
 import platform
 import re
 import shutil
@@ -12,6 +13,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from .command import attempt, run
 from .console import say, step
@@ -22,6 +26,17 @@ from .paths import GO_MODULE, cache_dir
 CONTOUR_MODULE = GO_MODULE / "contour"
 CONTOUR = "github.com/projectcontour/contour"
 CONTOUR_CRDS = "contour-crds.yaml"
+GATEWAY_CRDS = "gateway-crds.json"
+GATEWAY_RESOURCES = (
+    "gatewayclasses",
+    "gateways",
+    "httproutes",
+    "referencegrants",
+    "tcproutes",
+    "tlsroutes",
+)
+"""What Contour needs of the Gateway API, and all that is installed of it."""
+
 KUBERNETES = "k8s.io/kubernetes"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 SOURCES = (
@@ -57,7 +72,7 @@ GO_TOOLS = {
     "pause": GoTool("./pause", "1 s"),
     "kind": GoTool("sigs.k8s.io/kind", "5 s"),
 }
-CLUSTER = (*(name for name in GO_TOOLS if name != "kind"), "envoy", CONTOUR_CRDS)
+CLUSTER = (*(name for name in GO_TOOLS if name != "kind"), "envoy", CONTOUR_CRDS, GATEWAY_CRDS)
 API_SERVER = ("etcd", "kube-apiserver", "kubectl")
 
 
@@ -124,9 +139,38 @@ def _make(name: str, folder: Path) -> None:
             _unpack_envoy(partial)
         case _ if name == CONTOUR_CRDS:
             shutil.copyfile(contour_source() / "examples/contour/01-crds.yaml", partial)
+        case _ if name == GATEWAY_CRDS:
+            text = (contour_source() / "examples/gateway/00-crds.yaml").read_text()
+            partial.write_text(gateway_definitions(text))
         case _:
             _build(name, partial)
     partial.rename(folder / name)
+
+
+def gateway_definitions(text: str) -> str:
+    """Return some of Contour's copy of the Gateway API, in the version that Contour is built with, as one list.
+
+    Without descriptions, since the API server would take a second longer for them at each start.
+    """
+    wanted = [
+        _without_descriptions(definition)
+        for definition in yaml.load_all(text, Loader=yaml.CSafeLoader)
+        if definition and definition["spec"]["names"]["plural"] in GATEWAY_RESOURCES
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": wanted})
+
+
+def _without_descriptions(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_descriptions(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    # A field of that name has a schema for its value, and no text.
+    return {
+        name: _without_descriptions(inner)
+        for name, inner in value.items()
+        if name != "description" or not isinstance(inner, str)
+    }
 
 
 def _build(name: str, partial: Path) -> None:

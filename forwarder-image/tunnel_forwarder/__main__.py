@@ -20,7 +20,6 @@ from .protocol import method
 from .protocol.errors import ProtocolError
 from .protocol.secret import Secret
 from .protocol.urls import RelayEndpoint
-from .remote import RemoteForwarder
 from .renewal import TokenSource
 from .serve import ServeOptions, Serving
 from .session import Session
@@ -71,6 +70,8 @@ async def serve(options: ServeOptions) -> int:
 
 async def listen(options: argparse.Namespace) -> int:
     """Run a remote forwarder until its deadline or a signal."""
+    from .remote import RemoteForwarder  # noqa: PLC0415 - `serve` has no use for it, and no memory to spare
+
     try:
         forwarder = RemoteForwarder(
             endpoint=RelayEndpoint.parse(options.endpoint),

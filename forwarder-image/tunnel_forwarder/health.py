@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-
 from . import http, tcp
 from .http import Response
+from .metrics import CONTENT_TYPE
 
 
 class Subject(Protocol):
@@ -27,7 +26,7 @@ def serving(
     subject: Subject,
     *,
     port: int,
-    registry: CollectorRegistry,
+    metrics: Callable[[], bytes],
     status: Callable[[], Mapping[str, object]],
 ) -> AbstractAsyncContextManager[int]:
     """Answer while the block runs, on all interfaces; the block gets the port.
@@ -41,7 +40,7 @@ def serving(
     routes = {
         "/livez": lambda: Response(b"The forwarder runs.\n"),
         "/readyz": readyz,
-        "/metrics": lambda: Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST),
+        "/metrics": lambda: Response(metrics(), content_type=CONTENT_TYPE),
         "/status": lambda: Response(json.dumps(status()).encode(), content_type="application/json"),
     }
     return http.serving(routes, tcp.listen(port))

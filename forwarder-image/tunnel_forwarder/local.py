@@ -9,12 +9,13 @@ import socket
 from collections.abc import AsyncIterator
 
 import structlog
-from prometheus_client import Histogram
 
 from . import tcp, udp
+from .early import EarlyBytes
 from .errors import LinkLostError, Reason, RefusedError, TunnelError
 from .keeper import MuxKeeper
 from .link import Link
+from .metrics import Histogram
 from .protocol.datagram import IDLE_SECONDS
 from .protocol.preamble import PortRequest
 from .protocol.settings import ListenPort
@@ -210,11 +211,11 @@ class LocalForwarder:
 
     async def _serve(self, port: ListenPort, client: socket.socket) -> None:
         with isolated(self._log):
-            peer, bare = tcp.peer_name(client), True
+            peer, bare, early = tcp.peer_name(client), True, EarlyBytes(client)
             try:
-                async with self._stream_to(port, peer) as (far, accepted, log):
+                async with self._stream_to(port, peer, early) as (far, accepted, log):
                     bare = False
-                    await self._carrier.carry(client, far, log, accepted=accepted)
+                    await self._carrier.carry(client, far, log, accepted=accepted, early=early)
             except TunnelError as error:
                 self._note_refusal(port, peer, error)
             finally:
@@ -235,14 +236,9 @@ class LocalForwarder:
 
     @contextlib.asynccontextmanager
     async def _stream_to(
-        self, port: ListenPort, peer: str
+        self, port: ListenPort, peer: str, early: EarlyBytes | None = None
     ) -> AsyncIterator[tuple[End, asyncio.Future[None] | None, structlog.stdlib.BoundLogger]]:
-        """Give the far end of a new stream, what will tell that it is accepted if it is not, and a log.
-
-        On a shared socket the client's bytes travel right behind the request, so that an answer takes
-        one round trip. Elsewhere no byte of the client is read before the device has accepted: it can
-        then be tried again on another link.
-        """
+        """Give the far end of a new stream, what will tell that it is accepted if it is not, and a log."""
         clock = self.session.clock
         began, task = clock.monotonic(), asyncio.current_task()
         log = self._log.bind(stream=next(self._numbers), port=port.name, peer=peer)
@@ -258,37 +254,39 @@ class LocalForwarder:
             log = log.bind(rendezvous=shared.link.tracking_id, mux_stream=stream.number)
             yield stream, stream.accepted, log
             return
-        link, warm = await self._link_to(port)
+        link, warm = await self._link_to(port, early)
         note()
         # The device's log has the rendezvous too, with a suffix of the relay's.
         took = round(clock.monotonic() - began, 4)
         yield link, None, log.bind(rendezvous=link.tracking_id, warm=warm, set_up_seconds=took)
 
-    async def _link_to(self, port: ListenPort) -> tuple[Link, bool]:
+    async def _link_to(self, port: ListenPort, early: EarlyBytes | None) -> tuple[Link, bool]:
         """Return a link on which the device has accepted the port, and whether it was a warm one."""
         try:
             async with asyncio.timeout(SET_UP_SECONDS):
                 link = self.pool.take()
-                if link is not None and await self._is_accepted(link, port):
+                if link is not None and await self._is_accepted(link, port, early):
                     return link, True
                 link = await self._sender.rendezvous()
-                await ask_for_port(link, port.name, mode=port.mode)
+                await ask_for_port(link, port.name, mode=port.mode, early=early)
                 return link, False
         except TimeoutError:
             text = f"There was no stream within {SET_UP_SECONDS:g} s."
             raise RefusedError(Reason.DIAL_TIMEOUT, text) from None
 
-    async def _is_accepted(self, link: Link, port: ListenPort) -> bool:
+    async def _is_accepted(self, link: Link, port: ListenPort, early: EarlyBytes | None) -> bool:
         """Ask on a warm link; False when it turns out to be stale, so that a fresh one may be tried.
 
-        It may have died unnoticed, or in the moment of its use. Another attempt is safe, since no byte of
-        the client has been read yet: the worst that the target can see is a connection that is closed at
-        once. Raises RefusedError or LinkLostError for answers that only a live listener gives.
+        It may have died unnoticed, or in the moment of its use. Another attempt is safe as long as no byte
+        of the client has travelled: the worst that the target can see is a connection that is closed at
+        once. Raises RefusedError or LinkLostError when one has, and for answers that only a live listener
+        gives.
         """
+        wait = WARM_REPLY_SECONDS
         try:
-            await ask_for_port(link, port.name, mode=port.mode, within=WARM_REPLY_SECONDS)
+            await ask_for_port(link, port.name, mode=port.mode, within=wait, early=early)
         except (LinkLostError, RefusedError) as error:
-            if error.reason in _NEVER_STALE:
+            if error.reason in _NEVER_STALE or (early is not None and early.sent):
                 raise
             self._log.debug("warm.stale", port=port.name, reason=error.reason.value)
             return False

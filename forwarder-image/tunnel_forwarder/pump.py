@@ -95,9 +95,13 @@ class Flow:
         if self.target_gone:
             pump.abort("the other side no longer reads")
             return
-        self.bytes += len(chunk)
-        pump.on_activity()
+        self.count(len(chunk))
         self._target.write(chunk)
+
+    def count(self, size: int) -> None:
+        """Count bytes as passed on; those that went ahead of the pump, too."""
+        self.bytes += size
+        self._pump.on_activity()
 
     def eof(self) -> None:
         """Pass an orderly end on."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ssl
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ from .control import Listener
 from .lifetime import EndReason, Lifetime
 from .protocol import control
 from .protocol.secret import Secret
-from .protocol.urls import RelayEndpoint, listen_url
+from .protocol.urls import RelayEndpoint, listen_url, new_tracking_id
 from .receiver import Receiver
 from .renewal import TokenSource, keep_renewed
 from .session import Session
@@ -166,7 +165,7 @@ class RemoteForwarder:
         )
 
     def _url(self) -> str:
-        return listen_url(self.endpoint, self.hybrid_connection, tracking_id=str(uuid.uuid4()))
+        return listen_url(self.endpoint, self.hybrid_connection, tracking_id=new_tracking_id())
 
     async def _end(self) -> EndReason:
         clock = self.session.clock

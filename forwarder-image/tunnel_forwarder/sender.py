@@ -1,13 +1,14 @@
 """The sender's side of a rendezvous: dial the hybrid connection, ask for a port by name."""
 
 import asyncio
-import uuid
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 
 from .clock import Clock
+from .early import EarlyBytes
 from .errors import DialError, Reason, RefusedError
 from .evidence import Evidence
 from .link import Link
@@ -15,7 +16,7 @@ from .protocol.errors import ProtocolError
 from .protocol.preamble import Mode, PortRequest, Refusal, ReplyReader
 from .protocol.secret import Secret
 from .protocol.settings import ForwarderSettings
-from .protocol.urls import connect_url
+from .protocol.urls import connect_url, new_tracking_id
 from .renewal import expiry
 from .transport import Dialer
 
@@ -40,7 +41,7 @@ class Sender:
     dialer: Dialer
     evidence: Evidence
     slots: asyncio.Semaphore
-    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    new_id: Callable[[], str] = new_tracking_id
     clock: Clock = field(default_factory=Clock)
 
     async def rendezvous(self) -> Link:
@@ -74,22 +75,35 @@ class Sender:
 
 
 async def ask_for_port(
-    link: Link, name: str, *, mode: Mode = Mode.STREAM, within: float = REPLY_SECONDS
+    link: Link,
+    name: str,
+    *,
+    mode: Mode = Mode.STREAM,
+    within: float = REPLY_SECONDS,
+    early: EarlyBytes | None = None,
 ) -> None:
     """Send the preamble and wait until it is accepted; the link then carries the stream's bytes.
 
-    Raises LinkLostError or RefusedError, and the link is then closed.
+    The bytes of `early` travel behind it; the wait is then REPLY_SECONDS from their departure on, as there
+    is no second attempt. Raises LinkLostError or RefusedError, and the link is then closed.
     """
+    loop = asyncio.get_running_loop()
     try:
         for message in PortRequest(name, mode).to_messages():
             link.write(message)
-        async with asyncio.timeout(within):
-            await _read_reply(link, name, mode)
+        async with asyncio.timeout(within) as limit:
+            with (
+                contextlib.nullcontext()
+                if early is None
+                else early.following(
+                    link.write, lambda: limit.reschedule(loop.time() + REPLY_SECONDS)
+                )
+            ):
+                await _read_reply(link, name, mode)
     except TimeoutError:
         link.abort("no answer to the preamble")
-        raise RefusedError(
-            Reason.NO_REPLY, f"The device did not answer for port {name!r} within {within:g} s."
-        ) from None
+        text = f"The device did not answer for port {name!r} in time."
+        raise RefusedError(Reason.NO_REPLY, text) from None
     except BaseException:
         link.close()
         raise

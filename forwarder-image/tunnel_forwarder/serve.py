@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from . import health, settings_dir
 from .evidence import Evidence
 from .lifetime import EndReason, Lifetime
 from .local import MAX_STREAMS, LocalForwarder
-from .metrics import SessionCollector, make_set_up_histogram
+from .metrics import Gauges, Histogram, exposition
 from .protocol.errors import ProtocolError
 from .protocol.method import format_time
 from .protocol.settings import ForwarderSettings
@@ -52,7 +51,7 @@ class Serving:
     session: Session
     sender: Sender = field(init=False)
     forwarder: LocalForwarder = field(init=False)
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    _set_up: Histogram = field(default_factory=Histogram)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _terminate: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -67,16 +66,8 @@ class Serving:
         self.forwarder = LocalForwarder(
             self.sender,
             self.session,
-            set_up=make_set_up_histogram(self.registry),
+            set_up=self._set_up,
             max_streams=self.options.max_streams,
-        )
-        self.registry.register(
-            SessionCollector(
-                self.session,
-                warm=lambda: len(self.forwarder.pool),
-                ready=lambda: self.forwarder.ready,
-                seconds_left=self._seconds_to_deadline,
-            )
         )
 
     @property
@@ -102,7 +93,7 @@ class Serving:
                 health.serving(
                     self.forwarder,
                     port=self.options.health_port,
-                    registry=self.registry,
+                    metrics=self.metrics,
                     status=self.status,
                 ) as port,
                 self._watching(),
@@ -115,6 +106,15 @@ class Serving:
                 self.forwarder.abort(reason.value.lower())
                 await self.forwarder.drained()
         return reason
+
+    def metrics(self) -> bytes:
+        """Return what /metrics shows."""
+        gauges = Gauges(
+            warm_connections=len(self.forwarder.pool),
+            ready=self.forwarder.ready,
+            deadline_seconds=self._seconds_to_deadline(),
+        )
+        return exposition(self.session, self._set_up, gauges)
 
     def status(self) -> dict[str, object]:
         """Return what /status shows."""

@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from . import tcp, udp
+from .early import EarlyBytes
 from .errors import Reason, RefusedError
 from .pump import End, Pump
 from .session import Session
@@ -38,10 +39,19 @@ class Carrier:
         log: structlog.stdlib.BoundLogger,
         *,
         accepted: asyncio.Future[None] | None = None,
+        early: EarlyBytes | None = None,
     ) -> None:
         """Carry bytes between a connected socket and the far end until both are gone."""
+
+        async def attach() -> None:
+            if early is not None:
+                early.raise_failure()
+                if early.sent and end.pump is not None:
+                    end.pump.from_tcp.count(early.sent)
+            await tcp.attach(sock, end)
+
         end = tcp.TcpEnd(self._buffer)
-        await self.join(end, far, log, attach=lambda: tcp.attach(sock, end), accepted=accepted)
+        await self.join(end, far, log, attach=attach, accepted=accepted)
 
     async def carry_datagrams(
         self, sock: socket.socket, far: End, log: structlog.stdlib.BoundLogger

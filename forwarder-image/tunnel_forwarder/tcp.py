@@ -14,8 +14,9 @@ from typing import cast
 
 from .pump import Chunk, Flow, Pump
 
-READ_SIZE = 64 * 1024
-"""Bytes for each read, and so at most for each WebSocket message: what azbridge uses."""
+READ_SIZE = 64 * 1024 - 64
+"""Bytes for each read, and so at most for each WebSocket message. azbridge reads 64 KiB; with the headers of
+a frame (RFC 6455: 14 bytes) and of the shared socket (8) that is a little more than four TLS records."""
 
 WRITE_HIGH, WRITE_LOW = 128 * 1024, 32 * 1024
 """Bytes waiting to be sent at which the link is paused, and read on again."""

@@ -28,6 +28,9 @@ SETTLED_SECONDS = 5.0
 
 SHRINK_SECONDS = 60.0
 
+REFILL_SECONDS = 0.05
+"""After a link has been taken: its client's first bytes go before a handshake, which costs milliseconds."""
+
 Dial = Callable[[], Awaitable[Link]]
 
 
@@ -47,6 +50,7 @@ class WarmPool:
     probe_every: float = PROBE_SECONDS
     retry: Sequence[float] = RETRY
     settled: float = SETTLED_SECONDS
+    refill_after: float = REFILL_SECONDS
     _idle: dict[Link, asyncio.Event] = field(default_factory=dict)
     _wanted: int = field(init=False)
     _missed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -125,8 +129,10 @@ class WarmPool:
                     link.close()
             if unused and loop.time() - made < self.settled:
                 await asyncio.sleep(ladder.next_delay())  # a peer that hangs up at once
-            else:
-                ladder.reset()
+                continue
+            ladder.reset()
+            if not unused:
+                await asyncio.sleep(self.refill_after)
 
     async def _probe(self) -> None:
         ladder = Ladder(self.retry)

@@ -19,7 +19,8 @@ def main() -> int:
         return 2
     configure_logging(config.log_level)
     try:
-        asyncio.run(run(config))
+        while asyncio.run(run(config)):
+            pass
     except Exception:  # noqa: BLE001 - whatever it is, it is logged and ends the process
         # Kubernetes starts us again; the log says why in the form of all its other lines.
         structlog.get_logger(__name__).exception("operator.failed")

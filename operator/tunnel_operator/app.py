@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,27 +16,36 @@ import structlog
 
 from .adapters.budget import Budget
 from .adapters.class_file import read_classes
-from .adapters.connect import connect
+from .adapters.connect import Connection, connect
 from .adapters.credentials import make_credentials
-from .adapters.discovery import wait_until_served
+from .adapters.discovery import (
+    have_routes_gone,
+    known_routes,
+    until_routes_change,
+    wait_until_served,
+)
 from .adapters.events import KubeEvents
+from .adapters.inventory import KubeInventory
 from .adapters.iothub import HubDevices
 from .adapters.kube import KubeCluster
 from .adapters.kube_api import KubeApi
 from .adapters.lease import LeaseElector, LeaseName
 from .adapters.relay import ArmRelay
-from .adapters.watch import build_registry, operator_settings
+from .adapters.watch import build_registry, children_with, operator_settings
 from .api.keys import Key
 from .api.tunnel_class import TunnelClassSpec
 from .config import Config
 from .core.names import MANAGER
+from .core.observed import Kind
 from .observability import metrics as metrics_module
 from .observability.health import serve_health
 from .observability.metrics import Metrics
 from .runtime.cache import Cache
+from .runtime.guard import GuardedDevices
 from .runtime.leadership import Leadership
 from .runtime.memory import Memory
 from .runtime.reconciler import Reconciler, World
+from .runtime.resync import Resync
 from .runtime.rollout import Rollout
 from .runtime.sweeper import Sweeper, SweepPolicy
 from .runtime.workers import Workers
@@ -50,10 +59,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Lifecycle:
-    """Started: the watches run. Stopping: a signal has come, or a part has failed."""
+    """Started: the watches run. Stopping: a signal has come, or a part has failed.
+
+    Stale: what runs was made for other kinds of objects than there are now.
+    """
 
     started: asyncio.Event
     stopping: asyncio.Event
+    is_stale: bool = False
 
     def ready(self) -> str | None:
         """Return why the operator does not work on Tunnels, if it does not."""
@@ -62,8 +75,11 @@ class Lifecycle:
         return None if self.started.is_set() else "the watches have not started yet"
 
 
-async def run(config: Config) -> None:
-    """Run the operator until SIGTERM or SIGINT. Raises what kopf's watching ends with, if it fails."""
+async def run(config: Config) -> bool:
+    """Run the operator until SIGTERM or SIGINT. Raises what kopf's watching ends with, if it fails.
+
+    Return whether to run it again: the kinds of objects that there are to watch are not the same any more.
+    """
     lifecycle = Lifecycle(asyncio.Event(), asyncio.Event())
     metrics = Metrics(_now)
     async with AsyncExitStack() as stack:
@@ -83,9 +99,6 @@ async def run(config: Config) -> None:
         classes_file = config.tunnel_classes_file
         for klass in () if classes_file is None else read_classes(classes_file):
             world.cache.put_class(klass)
-        registry = build_registry(
-            world.cache, queue.add, connection.login, watch_cluster=classes_file is None
-        )
         port = await stack.enter_async_context(
             serve_health(
                 config.health_port,
@@ -96,11 +109,20 @@ async def run(config: Config) -> None:
             )
         )
         log.info("operator.starting", controller=config.controller_name, health_port=port)
-        await wait_until_served(api, with_classes=config.tunnel_classes_file is None)
-        await _run_until_stopped(
-            config, registry, Work(workers, elector, _sweep(config, world)), lifecycle
+        await wait_until_served(api, with_classes=classes_file is None)
+        world.cache.routes = await known_routes(api)
+        inventory = KubeInventory(
+            api,
+            config.watch_namespaces,
+            with_classes=classes_file is None,
+            routes=world.cache.routes,
         )
-        log.info("operator.stopped")
+        resync = Resync(world.cache, inventory, queue.add)
+        watching = _watching(config, world, queue, connection)
+        work = Work(workers, elector, (elector.keep, _sweep(config, world), resync.run))
+        await _run_until_stopped(watching, work, lifecycle, api)
+        log.info("operator.stopped", again=lifecycle.is_stale)
+        return lifecycle.is_stale
 
 
 def _world(
@@ -109,24 +131,28 @@ def _world(
     """Return the ways to everything outside; the stack closes them."""
     credentials = make_credentials()
     stack.push_async_callback(credentials.close)
-    arm = Budget("Azure Resource Manager", rate=10, burst=200, monotonic=time.monotonic)
+    rate = config.arm_per_second
+    arm = Budget("Azure Resource Manager", rate=rate, burst=200, monotonic=time.monotonic)
     relay = ArmRelay(
         credentials.asynchronous, arm, metrics.observe_call, cluster_id=config.cluster_id
     )
     stack.push_async_callback(relay.close)
-    cluster = KubeCluster(api)
+    cache = Cache(reads_namespaces=config.tunnel_classes_file is None)
+    cluster = KubeCluster(api, lambda: cache.routes)
     rate = config.methods_per_second
     methods = Budget("IoT Hub", rate=rate, burst=50, monotonic=time.monotonic)
     devices = HubDevices(
         credentials.blocking, cluster, config.namespace, methods, metrics.observe_call
     )
     stack.callback(devices.close_threads)
+    guarded = GuardedDevices(devices, _now)
+    metrics.watch_breakers(guarded.states)
     return World(
         cluster=cluster,
         relay=relay,
-        devices=devices,
+        devices=guarded,
         events=KubeEvents(api, instance=socket.gethostname(), clock=_now),
-        cache=Cache(reads_namespaces=config.tunnel_classes_file is None),
+        cache=cache,
         memory=Memory(random.random),
         leadership=Leadership(time.monotonic),
         recorder=metrics.tunnel,
@@ -151,16 +177,21 @@ def _workers(config: Config, world: World, queue: WorkQueue[Key], metrics: Metri
 
 
 async def _run_until_stopped(
-    config: Config, registry: kopf.OperatorRegistry, work: "Work", lifecycle: Lifecycle
+    watch: "Watching", work: "Work", lifecycle: Lifecycle, api: KubeApi
 ) -> None:
     """Watch and work; at the end drain the workers before kopf, which cancels every task it meets."""
     stop_kopf = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work.run())
         stopping = group.create_task(lifecycle.stopping.wait())
-        watching = group.create_task(_watch(config, registry, lifecycle, stop_kopf))
-        await asyncio.wait({stopping, watching, working}, return_when=asyncio.FIRST_COMPLETED)
+        watching = group.create_task(_watch_what_is_there(watch, lifecycle, stop_kopf, api))
+        staling = group.create_task(until_routes_change(api, watch.routes))
+        await asyncio.wait(
+            {stopping, watching, working, staling}, return_when=asyncio.FIRST_COMPLETED
+        )
+        lifecycle.is_stale |= staling.done() and not lifecycle.stopping.is_set()
         lifecycle.stopping.set()
+        staling.cancel()
         await work.workers.drain(DRAIN)
         stop_kopf.set()
         if not work.is_leading:
@@ -173,7 +204,9 @@ class Work:
 
     workers: Workers
     elector: LeaseElector
-    sweep: Callable[[], Coroutine[None, None, None]]
+    others: tuple[Callable[[], Coroutine[None, None, None]], ...]
+    """What runs beside the workers while this process leads."""
+
     is_leading: bool = False
 
     async def run(self) -> None:
@@ -181,26 +214,62 @@ class Work:
         await self.elector.acquire()
         self.is_leading = True
         async with asyncio.TaskGroup() as group:
-            others = [group.create_task(self.elector.keep()), group.create_task(self.sweep())]
+            others = [group.create_task(other()) for other in self.others]
             await self.workers.run()
             for task in others:
                 task.cancel()
         await self.elector.release()
 
 
-async def _watch(
-    config: Config, registry: kopf.OperatorRegistry, lifecycle: Lifecycle, stop: asyncio.Event
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What kopf watches, with which kinds of routes, and in which namespaces: in all when there are none."""
+
+    routes: Mapping[Kind, str]
+    registry: kopf.OperatorRegistry
+    settings: kopf.OperatorSettings
+    namespaces: tuple[str, ...]
+
+
+def _watching(
+    config: Config, world: World, queue: WorkQueue[Key], connection: Connection
+) -> Watching:
+    children = children_with(world.cache.routes)
+    registry = build_registry(
+        world.cache,
+        queue.add,
+        connection.login,
+        children,
+        watch_cluster=config.tunnel_classes_file is None,
+    )
+    settings = operator_settings(children)
+    return Watching(world.cache.routes, registry, settings, config.watch_namespaces)
+
+
+async def _watch_what_is_there(
+    watching: Watching, lifecycle: Lifecycle, stop: asyncio.Event, api: KubeApi
 ) -> None:
+    """Watch; a kind that goes away, over which kopf fails, is no failure."""
+    try:
+        await _watch(watching, lifecycle, stop)
+    except Exception as error:
+        if not await have_routes_gone(api, watching.routes):
+            raise
+        log.warning("watch.ended", error=str(error))
+        lifecycle.is_stale = True
+
+
+async def _watch(watching: Watching, lifecycle: Lifecycle, stop: asyncio.Event) -> None:
     """Run kopf, and take the signals back that it takes when it starts."""
     before = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
-        registry=registry,
-        settings=operator_settings(),
+        registry=watching.registry,
+        settings=watching.settings,
         # Otherwise kopf looks the user's name up, and in the image the user is a number only.
         identity=MANAGER,  # type: ignore[arg-type] # the type is not exported
         standalone=True,
-        clusterwide=not config.watch_namespaces,
-        namespaces=config.watch_namespaces,
+        clusterwide=not watching.namespaces,
+        namespaces=watching.namespaces,
         stop_flag=stop,
     )
     loop = asyncio.get_running_loop()
@@ -221,7 +290,7 @@ def _sweep(config: Config, world: World) -> Callable[[], Coroutine[None, None, N
     )
 
     def classes() -> list[TunnelClassSpec]:
-        served = (k.spec for k in world.cache.classes())
+        served = (k.spec for k in world.cache.classes_in_use())
         return [spec for spec in served if spec.controller_name == config.controller_name]
 
     async def sweep() -> None:

@@ -27,6 +27,8 @@ class Config:
     SWEEP               delete, report or off: hybrid connections that a lost cluster of this id left behind
     TUNNEL_CLASSES_FILE the TunnelClasses; those of the cluster when left out
     WORKERS             how many Tunnels are worked on at the same time
+    ARM_PER_SECOND      calls that Azure Resource Manager gets of us, after a burst of 200: Azure's own limit is
+                        10 for a subscription and principal; more only where Microsoft has raised it
     METHODS_PER_SECOND  direct methods that IoT Hub gets of us, after a burst of 50
     HEALTH_PORT         where /livez, /readyz and /metrics answer
     LOG_LEVEL           DEBUG, INFO, WARNING or ERROR
@@ -41,6 +43,7 @@ class Config:
     sweep: str = "report"
     tunnel_classes_file: Path | None = None
     workers: int = 16
+    arm_per_second: int = 10
     methods_per_second: int = 10
     health_port: int = 8080
     log_level: str = "INFO"
@@ -71,6 +74,7 @@ class Config:
             sweep=sweep,
             tunnel_classes_file=_path(environ, "TUNNEL_CLASSES_FILE"),
             workers=_number(environ, "WORKERS", 16, lowest=1),
+            arm_per_second=_number(environ, "ARM_PER_SECOND", 10, lowest=1),
             methods_per_second=_number(environ, "METHODS_PER_SECOND", 10, lowest=1),
             health_port=_number(environ, "HEALTH_PORT", 8080, lowest=0),
             log_level=level,

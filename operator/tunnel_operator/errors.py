@@ -2,6 +2,7 @@
 
     TunnelError            a sentence for people, and a reason from the closed list
     ├── Retryable          passes by itself: offline, throttled, unavailable, outcome unknown
+    │   └── Postponed      was not tried at all: something else comes first, and `retry_after` says for how long
     └── Terminal           needs a person: refused, forbidden, not there
 
 Adapters raise these and nothing else; an exception of a library never gets past them. The sentences hold
@@ -27,6 +28,10 @@ class TunnelError(Exception):
 
 class Retryable(TunnelError):  # noqa: N818 - says what it is, as the codebase reads it
     """Trying again later may succeed with nothing changed."""
+
+
+class Postponed(Retryable):
+    """Nothing was tried, so it is no failed attempt; it may be tried after `retry_after`."""
 
 
 class Terminal(TunnelError):  # noqa: N818 - as above

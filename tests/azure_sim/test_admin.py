@@ -65,6 +65,7 @@ async def test_views(sim_with_admin, admin):
     assert [(call["method"], call["kind"], call["status"]) for call in calls] == [
         ("PUT", "hybridConnection", 200)
     ] * 2
+    assert await admin("GET", "/arm-counts") == {"PUT": 2}
     assert await admin("GET", "/method-calls") == []
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tunnel_azure_sim import (
     ArmFailure,
+    HubFailure,
     Latency,
     LostAccept,
     LostMethodAnswer,
@@ -19,6 +20,7 @@ from tunnel_azure_sim import (
 )
 from tunnel_azure_sim.errors import ConfigError
 from tunnel_azure_sim.faults import Faults
+from tunnel_azure_sim.hub.errors import Code
 from tunnel_azure_sim.wire import read_fault, to_json
 
 BINARY = 2
@@ -153,6 +155,26 @@ async def test_nth_arm_call_fails_and_changes_nothing(sim, arm, status):
     assert (await arm("PUT", "b", json={}))[0] == 200
     assert [call.status for call in sim.arm_calls][-3:] == [status, status, 200]
     assert sim.faults_in_force == ()
+
+
+async def test_nth_hub_call_fails_and_reaches_no_device(sim, rest):
+    await sim.inject(
+        HubFailure(Code.ThrottlingBacklogTimeout, "methods", "mri-7", nth=2, times=2, retry_after=3)
+    )
+    assert (await rest.call("GET", "/twins/mri-7"))[0] == 200
+    assert (await rest.method("nobody"))[0] == 404
+    assert (await rest.method())[0] == 404
+    for _ in range(2):
+        status, headers, _ = await rest.method()
+        assert (status, headers["Retry-After"]) == (429, "3")
+    assert (await rest.method())[0] == 404
+    assert [call.error for call in sim.method_calls] == [404001, 404103, 404103]
+    await sim.inject(HubFailure(Code.PartitionNotFound, device="mri-7/agent"))
+    assert (await rest.call("GET", "/devices/mri-7/modules"))[0] == 200
+    assert await rest.error("GET", "/devices/mri-7/modules/agent") == (
+        503003,
+        "PartitionNotFound",
+    )
 
 
 async def test_method_that_is_carried_out_and_never_answered(sim, mqtt, rest):
@@ -303,6 +325,8 @@ def test_same_seed_same_delays():
     {"kind": "latency", "plane": "arm", "seconds": 1, "colour": "red"},
     {"kind": "arm-failure", "status": None},
     {"kind": "arm-failure", "status": [503]},
+    {"kind": "hub-failure", "code": 500},
+    {"kind": "hub-failure", "code": "ServerError"},
 ])  # fmt: skip
 def test_malformed_faults(raw):
     with pytest.raises(ConfigError):
@@ -313,6 +337,7 @@ def test_malformed_faults(raw):
     Latency(Plane.MQTT, 0.5, 0.25),
     Outage(Plane.HUB, OutageMode.ANSWER_503),
     ArmFailure(429, "PUT", None, 3, 2, 10),
+    HubFailure(Code.ServerError, "methods", "d/m", 3, 2, 10),
     LostMethodAnswer("d", None, 2),
     LostAccept("hc"),
     SlowReader(1000),

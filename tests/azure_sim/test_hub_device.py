@@ -6,11 +6,9 @@ import struct
 
 import pytest
 
+from support.raw_hub import text
+
 DISCONNECT, PINGREQ, PUBLISH_QOS_1 = 0xE0, 0xC0, 0x32
-
-
-def text(value):
-    return struct.pack("!H", len(value)) + value.encode()
 
 
 async def test_connect_ping_disconnect(sim, mqtt):
@@ -132,6 +130,7 @@ async def test_telemetry_is_acknowledged_and_counted(sim, mqtt):
     client.send(PUBLISH_QOS_1, topic + b"\x12\x34" + b"x" * 3000)
     assert await client.receive() == (0x40, b"\x12\x34")
     client.send(0x30, topic + b"no answer to this one")
+    # Nobody hears an answer who has not subscribed to it.
     client.send(PUBLISH_QOS_1, text("$iothub/twin/GET/?$rid=1") + b"\x00\x02")
     assert await client.receive() == (0x40, b"\x00\x02")
     assert sim.device("mri-7").telemetry_messages == 2

@@ -81,6 +81,11 @@ async def fill(client):
     assert (await client.hub("PUT", "/devices/new", deviceId="new"))[0] == 200
     assert (await client.hub("PUT", "/devices/new/modules/m", moduleId="m"))[0] == 200
     assert (await client.hub("PUT", "/devices/new", 1, deviceId="new", status="disabled"))[0] == 200
+    wish = {"tags": {"site": "x"}, "properties": {"desired": {"interval": 5}}}
+    assert (await client.hub("PATCH", "/twins/a", **wish))[0] == 200
+    sim_hub = client.sim._hub("east")
+    sim_hub.existing("a").twin.report(b'{"firmware": "7"}', client.sim._journal.now())
+    sim_hub.reported()
     return await look(client)
 
 
@@ -91,6 +96,7 @@ async def look(client):
     seen.append(await client.arm("GET", HC, "two"))
     seen += [await client.hub("GET", f"/devices/{name}") for name in ("a", "new", "new/modules/m")]
     seen.append(await client.hub("GET", "/devices/new", 1))
+    seen.append(await client.hub("GET", "/twins/a"))
     text = json.dumps(seen)
     # Ports are chosen anew, and show in connection strings.
     return [part for part in text.split(";") if "Endpoint" not in part]

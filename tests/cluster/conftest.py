@@ -253,9 +253,12 @@ class Stage:
 async def stage(  # noqa: PLR0917 - fixtures arrive as arguments
     kubectl, azure, operator, device, namespace, tunnel_class, server
 ):
-    def is_ready():
-        """Whether the forwarder could meet a listener; there is one tunnel at a time here."""
-        return any(view.listeners > 0 for view in azure.hybrid_connections().values())
+    def is_ready(pod):
+        """Whether the forwarder could meet a listener, where it has a rule of its own."""
+        [tunnel] = pod.metadata.owner_references
+        rule = f"tunnel-send-{tunnel.uid[:8]}"
+        found = azure.hybrid_connections().values()
+        return any(view.listeners > 0 for view in found if rule in view.rules)
 
     async with pretend_node(server.kubeconfig, namespace, is_ready):
         yield Stage(kubectl, azure, operator, device, namespace, tunnel_class["metadata"]["name"])

@@ -51,6 +51,19 @@ BAD_TUNNELS = [
         tunnel(expose={"ingress": {"portName": "ssh"}}),
         "expose.ingress.portName must be the name of one of the ports with protocol HTTP",
     ),
+    (tunnel(expose={"gateway": {}}), "should have at least 1 properties"),
+    (
+        tunnel(ports=[{"name": "ssh", "port": 22}], expose={"gateway": {"http": {}}}),
+        "expose.gateway.http needs a port with protocol HTTP",
+    ),
+    (tunnel(expose={"gateway": {"http": {"portName": "ssh"}}}), "expose.gateway.http needs"),
+    (
+        tunnel(expose={"gateway": {"tls": {}}}),
+        "expose.gateway.tls needs a port with protocol HTTPS",
+    ),
+    (tunnel(expose={"gateway": {"tls": {"portName": "web"}}}), "expose.gateway.tls needs"),
+    (tunnel(ports=[WEB], expose={"gateway": {"tcp": {}}}), "expose.gateway.tcp needs a port"),
+    (tunnel(expose={"gateway": {"tcp": {"portName": "none"}}}), "expose.gateway.tcp needs"),
     (tunnel(ttl="soon"), "spec.ttl"),
     (tunnel(ttl=""), "ttl must be at least 30s"),
     (tunnel(ttl="5s"), "ttl must be at least 30s"),
@@ -155,6 +168,6 @@ def test_tunnels_can_be_listed_by_device(kubectl, namespace):
 def test_examples_are_accepted(kubectl):
     for name in ("tunnelclass", "tunnelclass-access", "tunnelclass-stock-devices"):
         kubectl("apply", "-f", f"manifests/examples/{name}.yaml", "--dry-run=server")
-    example = "manifests/examples/tunnel.yaml"
     kubectl("create", "namespace", "imaging")
-    kubectl("apply", "-f", example, "--dry-run=server")
+    for name in ("tunnel", "tunnel-gateway"):
+        kubectl("apply", "-f", f"manifests/examples/{name}.yaml", "--dry-run=server")

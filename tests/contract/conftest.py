@@ -5,8 +5,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from azure.iot.device import MethodResponse
 
 from support import hyco
+from support.iot import closing, device_client, serve
 from tunnel_azure_sim import AzureSim, SimConfig, Timings
 
 
@@ -60,6 +62,34 @@ def workload(sim, trust, monkeypatch, tmp_path):  # noqa: ARG001 - the SDK finds
     monkeypatch.setenv("AZURE_CLIENT_ID", sim.endpoints.client_id)
     monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(token_file))
     return token_file
+
+
+@pytest.fixture
+def manager(sim, trust):  # noqa: ARG001 - the SDK finds it in the environment
+    with closing(sim.endpoints.hubs[0].connection_string) as made:
+        yield made
+
+
+@pytest.fixture
+def registry(sim, trust):  # noqa: ARG001 - the SDK finds it in the environment
+    with closing(sim.policy_connection_string("iothubowner")) as made:
+        yield made
+
+
+@pytest.fixture
+async def device(sim):
+    client = device_client(sim)
+
+    async def answer(request):
+        payload = {"got": request.payload, "name": request.name}
+        await client.send_method_response(
+            MethodResponse.create_from_method_request(request, 202, payload)
+        )
+
+    await serve(client, answer)
+    await sim.until(lambda: sim.device("mri-7").accepts_methods)
+    yield client
+    await client.shutdown()
 
 
 @pytest.fixture(scope="session")

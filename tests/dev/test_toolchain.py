@@ -1,6 +1,8 @@
+import json
 import re
 
 import pytest
+import yaml
 
 from tunnel_dev import toolchain
 from tunnel_dev.errors import DevError
@@ -45,3 +47,24 @@ def test_what_is_there_is_not_built(monkeypatch, tmp_path):
     (folder / "etcd").touch()
 
     assert toolchain.ensure(["etcd"]) == folder
+
+
+def test_of_the_gateway_api_what_is_needed_is_kept_without_its_prose():
+    fields = {"description": {"type": "string", "description": "Prose."}}
+    documents = [
+        {
+            "kind": "CustomResourceDefinition",
+            "spec": {"names": {"plural": plural}, "description": "Prose.", "properties": fields},
+        }
+        for plural in ("httproutes", "udproutes")
+    ]
+    text = yaml.safe_dump_all([None, *documents])
+
+    kept = json.loads(toolchain.gateway_definitions(text))
+
+    assert kept["kind"] == "List"
+    [definition] = kept["items"]
+    assert definition["spec"] == {
+        "names": {"plural": "httproutes"},
+        "properties": {"description": {"type": "string"}},
+    }

@@ -2,10 +2,9 @@ import asyncio
 
 import pytest
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from support.fixtures import certificates, relay
-from tunnel_forwarder.metrics import make_set_up_histogram
+from tunnel_forwarder.metrics import Histogram
 
 __all__ = ["certificates", "relay"]
 
@@ -22,4 +21,4 @@ def pytest_asyncio_loop_factories(item):
 
 @pytest.fixture
 def registry_histogram():
-    return make_set_up_histogram(CollectorRegistry())
+    return Histogram()

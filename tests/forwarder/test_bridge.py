@@ -10,6 +10,7 @@ import pytest
 from support.bridge import bridging
 from support.peers import connected, echo, listening, reset
 from support.waiting import until
+from tunnel_forwarder.protocol.mux import MAX_WINDOW
 
 MIB = 1 << 20
 
@@ -171,9 +172,11 @@ async def test_a_stopped_reader_stops_its_sender_and_nobody_else(bridge, mux):
                 for _ in range(50):
                     await other.send(b"x" * 1000)
                     assert await other.read(1000) == b"x" * 1000
-        # Kernel buffers of six sockets, and 128 KiB at each of four ends of ours.
+        # Kernel buffers of six sockets, and 128 KiB at each of four ends of ours. A shared socket is
+        # always read: what one stream may have on its way, a window, is then held at the end.
         assert carried < 64 * MIB
-        assert stuck_there._tcp._transport.get_write_buffer_size() < MIB
+        held = stuck_there._tcp._transport.get_write_buffer_size()
+        assert held < MIB + (MAX_WINDOW if mux else 0)
         if mux:
             assert stuck_here._link._session.mux._streams[1].pending_bytes < MIB
         else:

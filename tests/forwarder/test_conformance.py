@@ -9,7 +9,6 @@ import ssl
 
 import pytest
 import pytest_asyncio
-from prometheus_client import CollectorRegistry
 
 from support import azbridge
 from support.azure import simulating
@@ -19,7 +18,7 @@ from support.waiting import until
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
-from tunnel_forwarder.metrics import make_set_up_histogram
+from tunnel_forwarder.metrics import Histogram
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.sender import Sender
 from tunnel_forwarder.session import Session
@@ -72,9 +71,7 @@ async def our_sender(azure, name, *, warm=0, mux=False, both=True):
         Evidence(),
         slots=asyncio.Semaphore(8),
     )
-    local = LocalForwarder(
-        sender, Session(Clock()), set_up=make_set_up_histogram(CollectorRegistry())
-    )
+    local = LocalForwarder(sender, Session(Clock()), set_up=Histogram())
     async with local.running():
         await until(lambda: local._stands_ready or (not warm and not mux))
         if mux:

@@ -11,8 +11,8 @@ import structlog
 from support.bridge import bridging, listening_device, make_local
 from support.peers import connected, echo, listening
 from support.waiting import until
-from tunnel_forwarder.errors import Reason
-from tunnel_forwarder.protocol.preamble import Refusal
+from tunnel_forwarder.errors import LinkLostError, Reason
+from tunnel_forwarder.protocol.preamble import Mode, Refusal, acceptance
 from tunnel_forwarder.receiver import Receiver
 from tunnel_forwarder.transport import tls_context
 from tunnel_forwarder.warm import WarmPool
@@ -162,29 +162,114 @@ async def test_an_old_warm_connection_is_replaced(relay, certificates):
         await until(lambda: len(relay.streams) <= 2)
 
 
-async def test_a_stale_warm_connection_costs_no_client_its_stream(bridge, relay):
-    """The device's end dies at the moment of use, when the pool can not know yet."""
-    async with listening(echo) as target, bridge({"echo": target}, warm=1) as tunnel:
+async def greet(reader, writer):
+    """A target that speaks first, as SSH does."""
+    writer.write(b"hello")
+    await echo(reader, writer)
+
+
+def dies_when_used(relay, tunnel):
+    """Have the device's end die at the moment of use, when the pool can not know yet."""
+    (pair,) = relay.streams
+    link = next(iter(tunnel.local.pool._idle))
+    link.write = lambda _: pair[1]._req.transport.abort()
+
+
+async def test_a_stale_warm_connection_costs_a_client_that_listens_first_nothing(bridge, relay):
+    async with listening(greet) as target, bridge({"echo": target}, warm=1) as tunnel:
         await until(lambda: len(tunnel.local.pool) == 1)
-        (pair,) = relay.streams
-        link = next(iter(tunnel.local.pool._idle))
-        link.write = lambda _: pair[1]._req.transport.abort()
+        dies_when_used(relay, tunnel)
         async with connected(tunnel.port()) as client:
-            await client.send(b"kept")
-            assert await client.read(4) == b"kept"
+            assert await client.read(5) == b"hello"
         assert not tunnel.local.session.refusals
         assert tunnel.local.session.connections == 1
 
 
-async def test_a_silent_warm_connection_costs_a_moment(bridge, monkeypatch):
+async def test_bytes_that_have_travelled_on_a_stale_connection_are_never_sent_twice(bridge, relay):
+    heard = []
+
+    async def note(reader, writer):
+        heard.append(await reader.read())
+        writer.close()
+
+    async with listening(note) as target, bridge({"echo": target}, warm=1) as tunnel:
+        await until(lambda: len(tunnel.local.pool) == 1)
+        link = next(iter(tunnel.local.pool._idle))
+        write, (pair,) = link.write, relay.streams
+
+        def lose_the_answer(chunk):
+            write(chunk)
+            if chunk == b"once":
+                pair[0]._req.transport.abort()
+
+        link.write = lose_the_answer
+        async with connected(tunnel.port()) as client:
+            await client.send(b"once")
+            with pytest.raises(ConnectionResetError):
+                await client.read(1)
+        assert tunnel.local.session.refusals == {Reason.LINK_LOST: 1}
+        await until(lambda: len(tunnel.local.pool) == 1)
+        assert heard in ([], [b""], [b"once"])
+
+
+async def test_a_silent_warm_connection_costs_a_client_that_listens_first_a_moment(
+    bridge, monkeypatch
+):
     monkeypatch.setattr("tunnel_forwarder.local.WARM_REPLY_SECONDS", 0.1)
-    async with listening(echo) as target, bridge({"echo": target}, warm=1) as tunnel:
+    async with listening(greet) as target, bridge({"echo": target}, warm=1) as tunnel:
         await until(lambda: len(tunnel.local.pool) == 1)
         link = next(iter(tunnel.local.pool._idle))
         link.write = lambda _: None
         async with connected(tunnel.port()) as client:
-            await client.send(b"kept")
-            assert await client.read(4) == b"kept"
+            assert await client.read(5) == b"hello"
+
+
+@pytest.mark.parametrize("warm", [0, 1])
+async def test_a_clients_first_bytes_do_not_wait_for_the_answer(bridge, monkeypatch, warm):
+    """A listener that answers only when it has heard the client, which a sender that waits never does."""
+
+    async def answer_last(_self, link, _log):
+        heard = b""
+        while data := await link.read():
+            heard += data
+            if heard.endswith(b"question"):
+                link.write(acceptance(Mode.STREAM) + b"answer")
+
+    monkeypatch.setattr(Receiver, "_serve", answer_last)
+    async with bridge({}, names=("echo",), warm=warm) as tunnel:
+        await until(lambda: len(tunnel.local.pool) == warm)
+        async with connected(tunnel.port()) as client:
+            await client.send(b"question")
+            assert await client.read(6) == b"answer"
+            assert tunnel.local.session.bytes_in == len(b"question")
+            assert tunnel.local.session.bytes_out == len(b"answer")
+
+
+async def test_a_client_that_resets_before_the_answer_is_not_taken_for_one_that_ended(
+    bridge, monkeypatch
+):
+    asked, has_reset, losses = asyncio.Event(), asyncio.Event(), []
+
+    async def answer_late(_self, link, _log):
+        await link.read()
+        asked.set()
+        await has_reset.wait()
+        link.write(acceptance(Mode.STREAM))
+        try:
+            while await link.read():
+                pass
+        except LinkLostError as error:
+            losses.append(str(error))
+
+    monkeypatch.setattr(Receiver, "_serve", answer_late)
+    async with bridge({}, names=("echo",), warm=1) as tunnel:
+        await until(lambda: len(tunnel.local.pool) == 1)
+        async with connected(tunnel.port()) as client:
+            await asked.wait()
+            client.reset()
+        has_reset.set()
+        await until(lambda: losses)
+        assert "reset by peer" in losses[0]
 
 
 async def test_without_warm_connections_the_path_is_probed(relay, certificates):

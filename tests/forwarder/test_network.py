@@ -116,9 +116,12 @@ async def test_a_relay_that_closes_what_is_idle_is_dialled_again(relay, certific
                 tunnel.local.mux.retry = (0.01,)
             for _ in range(3):
                 await until(lambda: tunnel.local._stands_ready and relay.streams)
+                idle, shared = set(tunnel.local.pool._idle), mux and tunnel.local.mux.session
                 await relay.drop_streams()
-                if mux:  # a client that comes before the loss is noticed shares it
-                    await until(lambda: not tunnel.local._stands_ready)
+                # A client that speaks before the loss is noticed shares it.
+                await until(lambda idle=idle: not idle & set(tunnel.local.pool._idle))
+                if mux:
+                    await until(lambda shared=shared: tunnel.local.mux.session is not shared)
                 async with connected(tunnel.port()) as client:
                     await client.send(b"hello")
                     assert await client.read(5) == b"hello"

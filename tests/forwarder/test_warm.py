@@ -125,7 +125,7 @@ async def test_none_are_kept_when_none_are_wanted():
 
 async def test_it_grows_on_demand_and_shrinks_when_nobody_comes():
     dial = Dials()
-    async with pooling(dial, 1, most=4, shrink_after=0.05) as pool:
+    async with pooling(dial, 1, most=4, shrink_after=0.3, refill_after=0) as pool:
         await until(lambda: len(pool) == 1)
         pool.take()
         await until(lambda: pool.wanted == 2 and len(pool) == 2)

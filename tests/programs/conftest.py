@@ -5,10 +5,10 @@ import contextlib
 import itertools
 import shutil
 import socket
+import time
 
 import pytest
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from support.azure import simulating
 from support.bridge import make_settings
@@ -16,7 +16,7 @@ from support.waiting import until
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
-from tunnel_forwarder.metrics import make_set_up_histogram
+from tunnel_forwarder.metrics import Histogram
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.sender import Sender
 from tunnel_forwarder.session import Session
@@ -34,7 +34,24 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent.name == "programs":
             item.add_marker(pytest.mark.programs)
-            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+FIGURES = pytest.StashKey()
+
+
+@pytest.fixture
+def figure(request):
+    """Notes a figure, which is printed when all tests are over."""
+    figures = request.config.stash.setdefault(FIGURES, [])
+    return lambda text: figures.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    figures = config.stash.get(FIGURES, [])
+    if figures:
+        terminalreporter.section("figures, all of the bridge in one process")
+        terminalreporter.write_line("\n".join(figures))
 
 
 @pytest.fixture
@@ -82,10 +99,16 @@ class Run:
             stderr=asyncio.subprocess.STDOUT,
             **options,
         )
-        async with asyncio.timeout(200):
+        async with asyncio.timeout(900):
             output, _ = await process.communicate()
         assert process.returncode == 0, f"{argv}: {output.decode(errors='replace')}"
         return output.decode(errors="replace")
+
+    async def timed(self, *argv, **options):
+        """Run a program; return how many seconds it took."""
+        began = time.perf_counter()
+        await self.run(*argv, **options)
+        return time.perf_counter() - began
 
     async def start(self, *argv, port=None, **options):
         with (self.folder / "started.log").open("ab") as log:
@@ -130,9 +153,7 @@ def tunnel(request, tmp_path):
                 Evidence(),
                 slots=asyncio.Semaphore(16),
             )
-            local = LocalForwarder(
-                sender, Session(Clock()), set_up=make_set_up_histogram(CollectorRegistry())
-            )
+            local = LocalForwarder(sender, Session(Clock()), set_up=Histogram())
             remote = RemoteForwarder(
                 endpoint=azure.endpoint,
                 hybrid_connection="hc",

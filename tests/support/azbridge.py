@@ -175,7 +175,7 @@ class Sender:
         self._tasks = set()
 
     @contextlib.asynccontextmanager
-    async def forwarding(self, name: str) -> AsyncIterator[int]:
+    async def forwarding(self, name: str, port: int = 0) -> AsyncIterator[int]:
         async def serve(reader, writer) -> None:
             self._tasks.add(asyncio.current_task())
             try:
@@ -186,7 +186,7 @@ class Sender:
                 with contextlib.suppress(ConnectionError):
                     await writer.wait_closed()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(serve, "127.0.0.1", port)
         try:
             yield server.sockets[0].getsockname()[1]
         finally:

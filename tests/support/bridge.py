@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from prometheus_client import CollectorRegistry
-
 from support.waiting import until
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
-from tunnel_forwarder.metrics import make_set_up_histogram
+from tunnel_forwarder.metrics import Histogram
 from tunnel_forwarder.protocol.secret import Secret
 from tunnel_forwarder.protocol.settings import ForwarderSettings, ListenPort
 from tunnel_forwarder.remote import RemoteForwarder
@@ -101,7 +99,7 @@ def make_local(
     return LocalForwarder(
         sender,
         Session(Clock()),
-        set_up=make_set_up_histogram(CollectorRegistry()),
+        set_up=Histogram(),
         max_streams=max_streams,
         pool=pool and pool(sender),
         udp_idle=udp_idle,

@@ -32,10 +32,17 @@ from tunnel_operator.core.sweep import Marked
 from tunnel_operator.errors import Retryable, Terminal
 from tunnel_operator.observability.tunnel_metrics import TunnelMetrics
 from tunnel_operator.runtime.cache import Cache
+from tunnel_operator.runtime.guard import GuardedDevices
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
 from tunnel_operator.runtime.reconciler import Reconciler, World
 from tunnel_operator.runtime.rollout import Rollout
+
+ROUTES = {
+    Kind.HTTP_ROUTE: "gateway.networking.k8s.io/v1",
+    Kind.TLS_ROUTE: "gateway.networking.k8s.io/v1alpha2",
+    Kind.TCP_ROUTE: "gateway.networking.k8s.io/v1alpha2",
+}
 
 Hook = Callable[[str], None]
 
@@ -60,23 +67,27 @@ class FakeCluster:
         body = self.tunnels.get(key)
         return None if body is None else Tunnel.from_dict(copy.deepcopy(body))
 
-    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> None:
+    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
         self.hook("apply_status")
         body = self._current(tunnel)
-        if body is not None:
-            self.writes["status"] += 1
-            body["status"] = status.to_dict()
+        if body is None:
+            return None
+        self.writes["status"] += 1
+        body["status"] = status.to_dict()
+        return Tunnel.from_dict(copy.deepcopy(body))
 
-    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> None:
+    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
         self.hook("add_finalizer" if present else "remove_finalizer")
         body = self._current(tunnel)
         if body is None:
-            return
+            return None
         self.writes["finalizer"] += 1
         body["metadata"]["finalizers"] = [FINALIZER] if present else []
         if not present and "deletionTimestamp" in body["metadata"]:
             del self.tunnels[Key(tunnel.metadata.namespace, tunnel.metadata.name)]
             self._collect_garbage(tunnel.metadata.uid)
+            return None
+        return Tunnel.from_dict(copy.deepcopy(body))
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         self.hook(f"apply_{manifest['kind']}")
@@ -93,8 +104,10 @@ class FakeCluster:
         self.writes[manifest["kind"]] += 1
         body = copy.deepcopy(dict(manifest))
         kept = there["metadata"] if there else {}
+        is_changed = there is None or there.get("spec") != body.get("spec")
         body["metadata"] |= {
             "uid": kept.get("uid") or f"child-{next(self.serial)}",
+            "generation": kept.get("generation", 0) + is_changed,
             "creationTimestamp": kept.get("creationTimestamp") or format_time(self.clock()),
             "resourceVersion": str(next(self.serial)),
         }
@@ -165,7 +178,9 @@ class FakeAzure:
     marks: list[Marked] = field(default_factory=list)
     serial: "count[int]" = field(default_factory=lambda: count(1))
 
-    async def observe(self, klass: TunnelClassSpec, name: str) -> HybridConnection | None:
+    async def observe(
+        self, klass: TunnelClassSpec, name: str, *, with_rules: bool
+    ) -> HybridConnection | None:
         self._called("observe")
         found = self.connections.get(name)
         place = klass.relay.namespace
@@ -176,14 +191,16 @@ class FakeAzure:
             listener_count=self._listeners(name),
             owner=found.get("owner"),
             owner_name=found.get("owner_name"),
-            rules=frozenset(found["rules"]),
+            rules=frozenset(found["rules"]) if with_rules else None,
         )
 
     def places(self) -> set[str]:
         """Return the Relay namespaces that hybrid connections were made in."""
         return {str(found.get("namespace")) for found in self.connections.values()}
 
-    async def ensure(self, klass: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
+    async def ensure(
+        self, klass: TunnelClassSpec, wanted: EnsureHybridConnection
+    ) -> HybridConnection | None:
         self._called("ensure")
         new = {"rules": {}, "namespace": klass.relay.namespace}
         found = self.connections.setdefault(wanted.name, new)
@@ -191,6 +208,15 @@ class FakeAzure:
             found |= {"owner": wanted.owner, "owner_name": wanted.tunnel}
         for rule, right in wanted.rules:
             found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
+        if wanted.is_borrowed:
+            return None
+        return HybridConnection(
+            name=wanted.name,
+            listener_count=self._listeners(wanted.name),
+            owner=wanted.owner,
+            owner_name=wanted.tunnel,
+            rules=frozenset(rule for rule, _ in wanted.rules),
+        )
 
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         self._called("delete")
@@ -284,6 +310,7 @@ class OperatorWorld:
         self.cluster = FakeCluster(self._clock, self._step)
         self.azure = FakeAzure(self._clock, self._step)
         self.classes = [TunnelClass.from_dict(class_body())]
+        self.routes = dict(ROUTES)
         self.told: list[Notice] = []
         self.recheck_at: dict[Key, datetime | None] = {}
         self.missing_images: set[str] = set()
@@ -301,7 +328,7 @@ class OperatorWorld:
 
     def start_operator(self) -> None:
         """Start a process that remembers nothing."""
-        self.cache = Cache()
+        self.cache = Cache(self.routes)
         leadership = Leadership(lambda: 0.0)
         leadership.grant(1.0)
         self.registry = CollectorRegistry()
@@ -310,7 +337,7 @@ class OperatorWorld:
         world = World(
             cluster=self.cluster,
             relay=self.azure,
-            devices=FakeDevices(self.azure),
+            devices=GuardedDevices(FakeDevices(self.azure), self._clock),
             events=self,
             cache=self.cache,
             memory=Memory(lambda: 0.0),
@@ -357,6 +384,28 @@ class OperatorWorld:
         """Run one pass."""
         self.recheck_at[key] = await self.reconciler.reconcile(key)
         return self.recheck_at[key]
+
+    def run_gateway(self, **refused: str) -> None:
+        """Answer all routes, as the controller of their Gateway: yes, but for the conditions that are named."""
+        for body in list(self.cluster.children.values()):
+            if body["kind"] not in ROUTES:
+                continue
+            conditions = [
+                {
+                    "type": kind,
+                    "status": "False" if kind in refused else "True",
+                    "reason": refused.get(kind, kind),
+                    "message": "",
+                    "observedGeneration": body["metadata"]["generation"],
+                }
+                for kind in ("Accepted", "ResolvedRefs")
+            ]
+            [parent] = body["spec"]["parentRefs"]
+            status = {"parents": [{"parentRef": parent, "conditions": conditions}]}
+            if body["status"] != status:
+                body["status"] = status
+                self.cluster.touch(body)
+            self.cache.put_child(copy.deepcopy(body))
 
     def run_kubelet(self) -> None:
         """Make Pods what the node would: ready when the device listens for the forwarder's own lease."""

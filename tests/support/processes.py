@@ -31,6 +31,11 @@ class Program:
     def is_running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -46,6 +51,11 @@ class Program:
         """Let it go on as if nothing had been."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def strike(self) -> None:
+        """Kill it as by kill -9, without waiting for its end."""
+        assert self._process is not None
+        self._process.kill()
 
     async def wait(self) -> int:
         """Wait for its end; return its exit code."""

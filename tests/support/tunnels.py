@@ -11,6 +11,9 @@ IMAGE = "registry.test/forwarder:1"
 UID = "0f1e2d3c-0000-4000-8000-000000000001"
 
 
+GATEWAY = {"name": "edge", "namespace": "gateways"}
+
+
 def class_body(name: str = "azure", **spec: Any) -> dict[str, Any]:
     """Return a TunnelClass with the least that it needs, and what is given besides."""
     return {

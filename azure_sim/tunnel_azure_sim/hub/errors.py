@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
+from enum import IntEnum
 from typing import Any
 
 ASSUMED_NESTED_BODY = True
@@ -11,8 +11,8 @@ ASSUMED_NESTED_BODY = True
 an older form, `ErrorCode:{name};{sentence}` (Azure/azure-iot-sdk-c issue 1815). Clients take the header."""
 
 
-class Code(Enum):
-    """Each error's number; its HTTP status is the number's first three digits."""
+class Code(IntEnum):
+    """Each error's number; its HTTP status is the number's first three digits. Text with its digits is read too."""
 
     InvalidProtocolVersion = 400001
     ArgumentInvalid = 400004
@@ -39,8 +39,14 @@ class Code(Enum):
     ThrottlingMaxActiveJobCountExceeded = 429004
     DeviceThrottlingLimitExceeded = 429005
     ServerError = 500001
+    GenericTimeout = 500008
     ServiceUnavailable = 503001
+    PartitionNotFound = 503003
     GatewayTimeout = 504101
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Code | None":
+        return cls(int(value)) if isinstance(value, str) and value.isdecimal() else None
 
     @property
     def status(self) -> int:
@@ -55,6 +61,14 @@ class HubError(Exception):
     code: Code
     sentence: str
     info: dict[str, Any] | None = None
+    retry_after: int | None = None
+    """Seconds."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that belong to this error."""
+        later = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return {"iothub-errorcode": self.code.name, **later}
 
     def body(self, *, tracking_id: str, now: datetime) -> dict[str, Any]:
         """Return the JSON body, whose `Message` is JSON in a string."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..state import KeyPair
 from .errors import Code, HubError
 from .limits import Meter
+from .twins import Twin
 
 ASSUMED_MAX_ACTIVE_METHODS = 50
 """Calls that one device may have open; beyond it IoT Hub answers 403800, its limit is not documented."""
@@ -64,6 +65,9 @@ class Session(Protocol):
     def send_method(self, request_id: str, name: str, payload: bytes) -> None:
         """Pass a direct method call on."""
 
+    def send_desired(self, patch: Mapping[str, Any], version: int) -> None:
+        """Tell of changed desired properties, if the device wants to hear of them."""
+
     def end(self, code: Code) -> None:
         """Close it from the hub's side, for a reason that open calls are told; ended counts as ended."""
 
@@ -85,6 +89,7 @@ class Identity:
     state_changed_at: datetime | None = None
     last_activity_at: datetime | None = None
     telemetry_messages: int = 0
+    twin: Twin = field(default_factory=Twin)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while the device is connected and subscribed to direct methods."""
 
@@ -130,6 +135,8 @@ class Hub:
     policies: dict[str, Policy]
     meter: Meter = field(repr=False)
     identities: dict[str, Identity] = field(default_factory=dict)
+    reported: Callable[[], None] = lambda: None
+    """Called when a device has reported properties, before it is answered."""
 
     def existing(self, identity: str) -> Identity:
         """Return a device or module. Raises HubError (404001, 404010) when it is not registered."""

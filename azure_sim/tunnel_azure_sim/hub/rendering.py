@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .model import Identity
+from .twins import Properties
 
 _NEVER = "0001-01-01T00:00:00Z"
 
@@ -33,19 +34,23 @@ def render_identity(identity: Identity) -> dict[str, Any]:
 
 
 def render_twin(identity: Identity) -> dict[str, Any]:
-    """Return a twin: its head is real, its properties are always empty."""
+    """Return a twin. Its metadata tell of each section when it was changed, and not of each property."""
     device, _, module = identity.id.partition("/")
-    properties = {"$metadata": {"$lastUpdated": _NEVER}, "$version": 1}
+    twin = identity.twin
     body: dict[str, Any] = {
         "deviceId": device,
-        "etag": identity.etag,
-        "version": 1,
+        "etag": twin.etag,
+        "deviceEtag": identity.etag,
+        "version": twin.version,
         "status": _status(identity),
         "connectionState": _state(identity),
         "lastActivityTime": _time(identity.last_activity_at),
         "authenticationType": _type(identity),
-        "properties": {"desired": properties, "reported": properties},
-        "tags": {},
+        "properties": {
+            "desired": _section(twin.desired),
+            "reported": _section(twin.reported),
+        },
+        "tags": twin.tags,
     }
     return body | {"moduleId": module} if module else body
 
@@ -73,6 +78,10 @@ def _authentication(identity: Identity) -> dict[str, Any]:
         },
         "x509Thumbprint": {"primaryThumbprint": first, "secondaryThumbprint": second},
     }
+
+
+def _section(properties: Properties) -> dict[str, Any]:
+    return {**properties.to_device(), "$metadata": {"$lastUpdated": _time(properties.at)}}
 
 
 def _type(identity: Identity) -> str:

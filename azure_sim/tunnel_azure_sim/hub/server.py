@@ -33,7 +33,7 @@ def make_handler(service: HubService, websocket: Handler) -> Handler:
             return web.json_response(
                 error.body(tracking_id=tracking_id, now=service.now()),
                 status=error.code.status,
-                headers={"iothub-errorcode": error.code.name},
+                headers=error.headers,
             )
 
     return handle

@@ -56,6 +56,7 @@ class HubService:
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Raises HubError."""
         segments = [unquote(part) for part in request.raw_path.strip("/").split("/")]
+        self._fail_as_wanted(segments)
         match request.method, segments:
             case "POST", ["twins", device, *module, "methods"]:
                 identity = identity_name(device, module)
@@ -66,6 +67,10 @@ class HubService:
                 self._check(request, Permission.SERVICE_CONNECT)
                 self.hub.meter.check_tier()
                 return Answer(200, render_twin(self.hub.existing(identity)))
+            case "PATCH" | "PUT" as verb, ["twins", device, *module]:
+                identity = identity_name(device, module)
+                self._check(request, Permission.SERVICE_CONNECT)
+                return self._change_twin(identity, request, replace=verb == "PUT")
             case _, ["devices", *rest]:
                 return self._registry(rest, request)
             case "GET", ["statistics", "devices" | "service" as kind]:
@@ -73,6 +78,16 @@ class HubService:
                 return Answer(200, render_statistics(self.hub.devices(), kind))
             case _:
                 raise HubError(Code.GenericNotFound, "Nothing is served here.")
+
+    def _fail_as_wanted(self, segments: list[str]) -> None:
+        """Raise the HubError that a test wants this call to get."""
+        kind, *rest = segments
+        resource = "methods" if kind == "twins" and segments[-1] == "methods" else kind
+        device = "/".join(rest[:1] + rest[2:3] if rest[1:2] == ["modules"] else rest[:1])
+        failure = self.methods.faults.fails_hub(resource, device)
+        if failure is not None:
+            sentence = "The request failed because a test wants it so."
+            raise HubError(failure.code, sentence, retry_after=failure.retry_after)
 
     def _check(self, request: Request, permission: Permission) -> None:
         path = unquote(request.raw_path).strip("/")
@@ -83,6 +98,16 @@ class HubService:
     async def _invoke(self, identity: str, request: Request) -> Answer:
         answer = await self.methods.invoke(identity, MethodRequest.from_body(request.body()))
         return Answer(200, {"status": answer.status, "payload": answer.payload})
+
+    def _change_twin(self, name: str, request: Request, *, replace: bool) -> Answer:
+        """Change a twin, and tell the device of its desired properties (REST reference, "Update twin")."""
+        self.hub.meter.check_tier()
+        identity = self.hub.existing(name)
+        etag, twin = request.headers.get("If-Match"), identity.twin
+        desired = twin.change(request.body(), etag, self.now(), replace=replace)
+        if desired is not None and identity.session is not None:
+            identity.session.send_desired(desired, twin.desired.version)
+        return Answer(200, render_twin(identity))
 
     def _registry(self, rest: list[str], request: Request) -> Answer:
         registry, if_match = Registry(self.hub, self.now), request.headers.get("If-Match")

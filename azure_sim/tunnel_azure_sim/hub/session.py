@@ -1,8 +1,9 @@
 """One device's MQTT connection, from CONNECT to the end."""
 
 import asyncio
-from collections.abc import Callable
-from typing import cast
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import structlog
 
@@ -15,14 +16,20 @@ from .errors import Code, HubError
 from .methods import take_answer
 from .model import Identity
 from .topics import (
+    DESIRED_FILTER,
     MAX_QOS,
     METHODS_FILTER,
+    TWIN_ANSWERS_FILTER,
+    TwinTopic,
+    desired_topic,
     is_allowed_filter,
     is_service_topic,
     is_telemetry,
     method_topic,
     parse_login,
     parse_method_answer,
+    parse_twin_request,
+    twin_answer_topic,
 )
 
 ASSUMED_UNAUTHORIZED_CODE = 5
@@ -60,6 +67,7 @@ class DeviceSession(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._authorizer: HubAuthorizer | None = None
         self._identity: Identity | None = None
+        self._filters: set[str] = set()
         self._silence: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._cut: asyncio.TimerHandle | None = None
@@ -107,6 +115,12 @@ class DeviceSession(asyncio.Protocol):
         """Pass a direct method call on, with QoS 0."""
         self._open.write(mqtt.publish(method_topic(name, request_id), payload))
 
+    def send_desired(self, patch: Mapping[str, Any], version: int) -> None:
+        """Tell of changed desired properties, if the device has subscribed to them."""
+        if DESIRED_FILTER in self._filters:
+            body = json.dumps({**patch, "$version": version}).encode()
+            self._open.write(mqtt.publish(desired_topic(version), body))
+
     def end(self, code: Code) -> None:
         """Close from the hub's side."""
         self._why = code
@@ -153,6 +167,7 @@ class DeviceSession(asyncio.Protocol):
             case mqtt.Subscribe():
                 self._subscribe(self._identity, packet)
             case mqtt.Unsubscribe():
+                self._filters.difference_update(packet.filters)
                 if METHODS_FILTER in packet.filters:
                     self._identity.ready.clear()
                 self._open.write(mqtt.unsuback(packet.packet_id))
@@ -232,6 +247,8 @@ class DeviceSession(asyncio.Protocol):
         answer = parse_method_answer(packet.topic)
         if answer is not None:
             take_answer(identity, answer.request_id, answer.status, packet.payload)
+        elif (request := parse_twin_request(packet.topic)) is not None:
+            self._answer_twin(identity, request, packet.payload)
         elif is_telemetry(packet.topic, identity.id):
             identity.telemetry_messages += 1
             self._count(len(packet.payload))
@@ -244,6 +261,25 @@ class DeviceSession(asyncio.Protocol):
             self._open.write(mqtt.puback(packet.packet_id))
         self._journal.changed()
 
+    def _answer_twin(self, identity: Identity, request: TwinTopic, payload: bytes) -> None:
+        """Show a device its twin, or take what it reports. It hears of it if it has subscribed."""
+        if self._authorizer is None:
+            return
+        hub, twin, version, body = self._authorizer.hub, identity.twin, None, b""
+        try:
+            hub.meter.check_tier()
+            if request.reports:
+                version, status = twin.report(payload, self._journal.now()), 204
+                hub.reported()
+            else:
+                shown = {"desired": twin.desired.to_device(), "reported": twin.reported.to_device()}
+                status, body = 200, json.dumps(shown).encode()
+        except HubError as error:
+            status = error.code.status
+        if TWIN_ANSWERS_FILTER in self._filters:
+            topic = twin_answer_topic(status, request.request_id, version)
+            self._open.write(mqtt.publish(topic, body))
+
     def _count(self, size: int) -> None:
         if self._authorizer is not None:
             self._authorizer.hub.meter.count(size, least=1)
@@ -252,6 +288,11 @@ class DeviceSession(asyncio.Protocol):
         granted = tuple(
             min(qos, MAX_QOS) if is_allowed_filter(name, identity.id) else ASSUMED_REFUSED_FILTER
             for name, qos in packet.filters
+        )
+        self._filters.update(
+            name
+            for (name, _), qos in zip(packet.filters, granted, strict=True)
+            if qos != ASSUMED_REFUSED_FILTER
         )
         self._open.write(mqtt.suback(packet.packet_id, granted))
         if any(name == METHODS_FILTER for name, _ in packet.filters):

@@ -5,10 +5,15 @@ from urllib.parse import parse_qs, quote
 
 METHODS_FILTER = "$iothub/methods/POST/#"
 
+TWIN_ANSWERS_FILTER = "$iothub/twin/res/#"
+DESIRED_FILTER = "$iothub/twin/PATCH/properties/desired/#"
+
 MAX_QOS = 1
 """What IoT Hub grants at most; it closes a connection that publishes with QoS 2."""
 
 _METHOD_ANSWER = "$iothub/methods/res/"
+_TWIN_GET = "$iothub/twin/GET/"
+_TWIN_REPORT = "$iothub/twin/PATCH/properties/reported/"
 _SERVICE_TOPICS = "$iothub/"
 
 
@@ -26,6 +31,14 @@ class MethodAnswerTopic:
     """A device answers the direct method call `request_id`."""
 
     status: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TwinTopic:
+    """A device asks for its twin, or reports properties."""
+
+    reports: bool
     request_id: str
 
 
@@ -57,6 +70,26 @@ def parse_method_answer(topic: str) -> MethodAnswerTopic | None:
     return MethodAnswerTopic(int(status), request_id)
 
 
+def parse_twin_request(topic: str) -> TwinTopic | None:
+    """Read `$iothub/twin/GET/?$rid={rid}` or `$iothub/twin/PATCH/properties/reported/?$rid={rid}`."""
+    path, _, query = topic.partition("?")
+    request_id = parse_qs(query).get("$rid", [""])[0]
+    if path not in (_TWIN_GET, _TWIN_REPORT) or not request_id:
+        return None
+    return TwinTopic(path == _TWIN_REPORT, request_id)
+
+
+def twin_answer_topic(status: int, request_id: str, version: int | None) -> str:
+    """Return the topic of an answer to a device about its twin."""
+    tail = "" if version is None else f"&$version={version}"
+    return f"$iothub/twin/res/{status}/?$rid={quote(request_id, safe='')}{tail}"
+
+
+def desired_topic(version: int) -> str:
+    """Return the topic by which a device is told of changed desired properties."""
+    return f"$iothub/twin/PATCH/properties/desired/?$version={version}"
+
+
 def is_telemetry(topic: str, identity: str) -> bool:
     """Tell whether a topic is that of an identity's own messages."""
     device, _, module = identity.partition("/")
@@ -71,5 +104,5 @@ def is_allowed_filter(name: str, identity: str) -> bool:
 
 
 def is_service_topic(topic: str) -> bool:
-    """Tell whether a topic speaks to the service, as twin requests do."""
+    """Tell whether a topic speaks to the service."""
     return topic.startswith(_SERVICE_TOPICS)

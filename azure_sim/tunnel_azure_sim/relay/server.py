@@ -36,8 +36,9 @@ ASSUMED_TOO_MANY_LISTENERS_STATUS = 403
 ASSUMED_UNKNOWN_ACTION_STATUS = 400
 """Documented for the HTTP rendezvous alone, as "unrecognized action"."""
 
-# Small, since each idle socket holds both: aiofastnet's own default is 257 KiB each.
-_TLS_BUFFER = 4 * (16 * 1024 + 64)
+# Bytes for each socket and direction. An idle socket has only touched the first few KiB of it, so that its
+# size is address space; a busy one gets more from each call of the system.
+_TLS_BUFFER = 16 * (16 * 1024 + 64)
 _BACKLOG = 1024
 _MIN_STATUS, _MAX_STATUS = 400, 599
 

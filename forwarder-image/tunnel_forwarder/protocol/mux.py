@@ -43,7 +43,10 @@ MUX_PORT_NAME = "\0" + FEATURE
 which azbridge would take for its only forwarder."""
 
 WINDOW = 256 * 1024
-MAX_WINDOW = 4 * 1024 * 1024
+MAX_WINDOW = 8 * 1024 * 1024
+MAX_CREDIT = 1 << 31
+"""How large its windows are is each end's own affair, within reason."""
+
 GROWTH_BUDGET = 16 * 1024 * 1024
 SEND_HIGH, SEND_LOW = 64 * 1024, 16 * 1024
 """Bytes of one stream that wait to be sent at which its source is paused, and read on again."""
@@ -183,8 +186,8 @@ class Multiplexer:
             self.going_away = True
             self._say(Kind.GOAWAY, 0)
 
-    def take(self, limit: int = MAX_PAYLOAD) -> bytes:
-        """Return what is to be sent next, of about `limit` bytes; b"" when there is nothing."""
+    def take(self, limit: int = MAX_PAYLOAD // 2) -> bytes:
+        """Return what is to be sent next: frames until there are `limit` bytes; b"" when there is nothing."""
         parts, size = [], 0
         while self._control and size < limit:
             parts.append(self._control.popleft())
@@ -231,7 +234,7 @@ class Multiplexer:
         if kind == Kind.CREDIT:
             state.credit += int.from_bytes(payload, "big")
             state.said_blocked = False
-            if state.credit > MAX_WINDOW:
+            if state.credit > MAX_CREDIT:
                 raise ProtocolError(f"Stream {stream} was given too much credit.")
             self._schedule(stream, state)
             return None
@@ -340,8 +343,8 @@ class Multiplexer:
         state.owed = 0
 
     def _grow(self, state: _Stream) -> None:
-        """Enlarge the window of a peer that is held up by it alone."""
-        more = min(state.window, MAX_WINDOW - state.window, self._budget)
+        """Enlarge the window of a peer that is held up by it alone, fourfold: each step costs a round trip."""
+        more = min(3 * state.window, MAX_WINDOW - state.window, self._budget)
         self._budget -= more
         state.wants_more = False
         state.window += more

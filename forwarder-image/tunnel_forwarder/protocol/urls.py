@@ -1,5 +1,6 @@
 """The addresses of a hybrid connection (documentation "Azure Relay Hybrid Connections protocol")."""
 
+import os
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
@@ -15,6 +16,11 @@ _ENDPOINT = re.compile(
 
 RENDEZVOUS_SECONDS = 30
 """How long an accept address is good for, at most (same document)."""
+
+
+def new_tracking_id() -> str:
+    """Return an id by which both logs and the relay's know a socket; any text will do."""
+    return os.urandom(16).hex()
 
 
 @dataclass(frozen=True, slots=True)

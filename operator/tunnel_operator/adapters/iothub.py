@@ -1,12 +1,13 @@
 """Direct methods of IoT Hub, over azure-iot-hub.
 
-The SDK blocks, so calls run in threads, a bounded number of them. Each call has a client of its own: the
-SDK does not say that one may be shared by threads, and a connection string may have been rotated.
+The SDK blocks, so calls run in threads, a bounded number of them. Each thread has clients of its own, one
+for each hub: the SDK does not say that one may be shared by threads. To make one, and a TLS connection for
+it, costs more than the call itself. A connection string that was rotated makes a new one.
 """
 
 import asyncio
 import base64
-from collections.abc import Callable
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http import HTTPStatus
@@ -57,6 +58,7 @@ class HubDevices:
         self._secrets = secrets
         self._namespace = namespace
         self._observe = observe
+        self._clients = threading.local()
         self._threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="iothub")
 
     def close_threads(self) -> None:
@@ -95,14 +97,11 @@ class HubDevices:
     async def _invoke(
         self, verb: str, hub: IoTHub, device: Device, method: CloudToDeviceMethod
     ) -> CloudToDeviceMethodResult:
-        manager = await self._manager(hub)
+        connection_string = await self._connection_string(hub)
 
         def call() -> CloudToDeviceMethodResult:
-            client = manager()
-            config = client.protocol.config
-            config.connection.timeout = _deadline(hub)
-            # A repeated POST would run the device's method twice.
-            config.retry_policy.retries = 0
+            client = self._client(hub, connection_string)
+            client.protocol.config.connection.timeout = _deadline(hub)
             if device.module is not None:
                 return client.invoke_device_module_method(device.id, device.module, method)
             return client.invoke_device_method(device.id, method)
@@ -116,13 +115,28 @@ class HubDevices:
         except (ClientException, AzureError, TimeoutError) as error:
             raise _classify(error, device, hub) from error
 
-    async def _manager(self, hub: IoTHub) -> Callable[[], IoTHubRegistryManager]:
-        """Return how to make a client; the making asks for a token, and so belongs into the thread."""
+    def _client(self, hub: IoTHub, connection_string: str | None) -> IoTHubRegistryManager:
+        """Return this thread's client of a hub. Making one asks for a token, which blocks."""
+        clients: dict[str, tuple[str | None, IoTHubRegistryManager]]
+        clients = self._clients.__dict__.setdefault("by_hub", {})
+        known = clients.get(hub.host_name)
+        if known is not None and known[0] == connection_string:
+            return known[1]
+        client = (
+            IoTHubRegistryManager.from_token_credential(hub.host_name, self._credential)
+            if connection_string is None
+            else IoTHubRegistryManager.from_connection_string(connection_string)
+        )
+        # A repeated POST would run the device's method twice.
+        client.protocol.config.retry_policy.retries = 0
+        clients[hub.host_name] = (connection_string, client)
+        return client
+
+    async def _connection_string(self, hub: IoTHub) -> str | None:
+        """Return what the class names, as it is now; None where Entra ID is used."""
         reference = hub.connection_string_secret_ref
         if reference is None:
-            return lambda: IoTHubRegistryManager.from_token_credential(
-                hub.host_name, self._credential
-            )
+            return None
         value = await self._secrets.secret_value(self._namespace, reference.name, reference.key)
         if value is None:
             raise Terminal(
@@ -130,8 +144,7 @@ class HubDevices:
                 f"Secret {reference.name!r} with the key {reference.key!r} is not in the operator's "
                 f"namespace {self._namespace!r}.",
             )
-        text = base64.b64decode(value).decode().strip()
-        return lambda: IoTHubRegistryManager.from_connection_string(text)
+        return base64.b64decode(value).decode().strip()
 
 
 def _method(hub: IoTHub, name: str, payload: dict[str, Any] | None) -> CloudToDeviceMethod:

@@ -1,6 +1,6 @@
 """The operator's reads and writes in the cluster. Writes are server-side apply of whole intents."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..api import tunnel as tunnel_api
@@ -11,6 +11,7 @@ from ..api.tunnel import FINALIZER, Tunnel, TunnelStatus
 from ..core.names import MANAGER
 from ..core.observed import Kind
 from ..errors import Terminal
+from .discovery import ROUTE_PLURALS
 from .kube_api import APPLY, ConflictError, KubeApi, NotFoundError
 
 _PATHS = {
@@ -23,10 +24,14 @@ _PATHS = {
 
 
 class KubeCluster:
-    """Tunnels and their children. Provides runtime.ports.Cluster."""
+    """Tunnels and their children. Provides runtime.ports.Cluster.
 
-    def __init__(self, api: KubeApi) -> None:
+    `routes` returns the kinds of routes that the API server serves, and the apiVersion of each.
+    """
+
+    def __init__(self, api: KubeApi, routes: Callable[[], Mapping[Kind, str]]) -> None:
         self._api = api
+        self._routes = routes
 
     async def get_tunnel(self, key: Key) -> Tunnel | None:
         """Return a Tunnel as it is now; None when there is none."""
@@ -35,16 +40,12 @@ class KubeCluster:
         except NotFoundError:
             return None
 
-    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> None:
+    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
         """Make this the operator's part of the status; nothing happens when the Tunnel is gone."""
         body = {**_identity(tunnel), "status": status.to_dict()}
-        path = f"{_tunnel_path(_key(tunnel))}/status"
-        try:
-            await self._api.request("PATCH", path, body=body, content_type=APPLY, query=_forced())
-        except NotFoundError:
-            return
+        return await self._apply_to_tunnel(f"{_tunnel_path(_key(tunnel))}/status", body)
 
-    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> None:
+    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
         """Add the operator's finalizer, or take it away, of this very Tunnel and no later namesake.
 
         The uid in the body makes the API server refuse an apply to a namesake, and keeps it from
@@ -53,16 +54,23 @@ class KubeCluster:
         body = _identity(tunnel)
         if present:
             body["metadata"]["finalizers"] = [FINALIZER]
-        path = _tunnel_path(_key(tunnel))
+        return await self._apply_to_tunnel(_tunnel_path(_key(tunnel)), body)
+
+    async def _apply_to_tunnel(self, path: str, body: Mapping[str, Any]) -> Tunnel | None:
         try:
-            await self._api.request("PATCH", path, body=body, content_type=APPLY, query=_forced())
+            answer = await self._api.request(
+                "PATCH", path, body=body, content_type=APPLY, query=_forced()
+            )
         except NotFoundError:
-            return
+            return None
+        return Tunnel.from_dict(answer)
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         """Make an object as the manifest says and return it as it is then."""
         metadata = manifest["metadata"]
-        path = f"{_collection(metadata['namespace'], Kind(manifest['kind']))}/{metadata['name']}"
+        path = (
+            f"{self._collection(metadata['namespace'], Kind(manifest['kind']))}/{metadata['name']}"
+        )
         if not is_known:
             await self._refuse_foreign(path, manifest)
         return await self._api.request(
@@ -76,7 +84,7 @@ class KubeCluster:
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
             answer = await self._api.request(
-                "DELETE", f"{_collection(namespace, kind)}/{name}", body=body
+                "DELETE", f"{self._collection(namespace, kind)}/{name}", body=body
             )
         except NotFoundError:
             return None
@@ -89,11 +97,17 @@ class KubeCluster:
     async def secret_value(self, namespace: str, name: str, key: str) -> bytes | None:
         """Return one value of a Secret in base64; None when it is not there."""
         try:
-            body = await self._api.request("GET", f"{_collection(namespace, Kind.SECRET)}/{name}")
+            path = f"{self._collection(namespace, Kind.SECRET)}/{name}"
+            body = await self._api.request("GET", path)
         except NotFoundError:
             return None
         value = (body.get("data") or {}).get(key)
         return None if value is None else str(value).encode()
+
+    def _collection(self, namespace: str, kind: Kind) -> str:
+        if kind in ROUTE_PLURALS:
+            return f"/apis/{self._routes()[kind]}/namespaces/{namespace}/{ROUTE_PLURALS[kind]}"
+        return _PATHS[kind].format(namespace=namespace)
 
     async def _refuse_foreign(self, path: str, manifest: Mapping[str, Any]) -> None:
         """See that the name is free or ours, before an apply that would take over what is there."""
@@ -118,10 +132,6 @@ def _key(tunnel: Tunnel) -> Key:
 
 def _tunnel_path(key: Key) -> str:
     return f"/apis/{GROUP}/{VERSION}/namespaces/{key.namespace}/{tunnel_api.PLURAL}/{key.name}"
-
-
-def _collection(namespace: str, kind: Kind) -> str:
-    return _PATHS[kind].format(namespace=namespace)
 
 
 def _identity(tunnel: Tunnel) -> dict[str, Any]:

@@ -5,11 +5,13 @@ again with the budget of all tunnels in mind.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import (
@@ -45,6 +47,20 @@ API_VERSION = "2024-01-01"
 
 DEADLINE_SECONDS = 30
 
+T = TypeVar("T")
+
+LISTING_SECONDS = 60
+"""How old a list of all hybrid connections may be that tunnels are looked up in."""
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What a namespace held when it was last listed."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    at: float | None = None
+    entries: Mapping[str, observed.HybridConnection] = field(default_factory=dict)
+
 
 class ArmRelay:
     """Hybrid connections and their rules. Provides runtime.ports.Relay."""
@@ -56,11 +72,14 @@ class ArmRelay:
         observe: CallObserver,
         *,
         cluster_id: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster_id = cluster_id
         self._credential = credential
         self._budget = budget
         self._observe = observe
+        self._monotonic = monotonic
+        self._listings: dict[tuple[str, ...], _Listing] = {}
         self._clients: dict[tuple[str, str, str], RelayAPIMgmtClient] = {}
 
     async def close(self) -> None:
@@ -68,30 +87,32 @@ class ArmRelay:
         for client in self._clients.values():
             await client.close()
 
-    async def observe(self, klass: TunnelClassSpec, name: str) -> observed.HybridConnection | None:
-        """Return what there is, changing nothing; None when there is nothing."""
-        hybrid_connections, place = self._at(klass)
-        async with self._call("observe", requests=2):
-            try:
-                found = await hybrid_connections.get(*place, name)
-                rules = [
-                    rule.name
-                    async for rule in hybrid_connections.list_authorization_rules(*place, name)
-                ]
-            except ResourceNotFoundError as error:
-                if _is_missing_parent(error):
-                    raise
-                return None
-        mark = read_mark(found.user_metadata)
-        return observed.HybridConnection(
-            name=name,
-            listener_count=found.listener_count or 0,
-            owner=mark.uid if mark else None,
-            owner_name=mark.tunnel if mark else None,
-            rules=frozenset(rule for rule in rules if rule),
-        )
+    async def observe(
+        self, klass: TunnelClassSpec, name: str, *, with_rules: bool
+    ) -> observed.HybridConnection | None:
+        """Return what there is, changing nothing; None when there is nothing.
 
-    async def ensure(self, klass: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
+        Without rules it comes out of a list of the whole namespace, which all tunnels share. What is not
+        in there may have been made since, and is asked for by itself.
+        """
+        if not with_rules:
+            found = (await self._listed(klass)).get(name)
+            if found is not None:
+                return found
+        hybrid_connections, place = self._at(klass)
+        async with self._call("observe"):
+            connection = await _or_none(hybrid_connections.get(*place, name))
+        if connection is None:
+            return None
+        async with self._call("observe-rules"):
+            rules = await _or_none(
+                _names(hybrid_connections.list_authorization_rules(*place, name))
+            )
+        return None if rules is None else _seen(connection, name, rules)
+
+    async def ensure(
+        self, klass: TunnelClassSpec, wanted: EnsureHybridConnection
+    ) -> observed.HybridConnection | None:
         """Make the hybrid connection and its rules, or put them right."""
         hybrid_connections, place = self._at(klass)
         mark = write_mark(wanted.tunnel, wanted.owner, self._cluster_id)
@@ -102,8 +123,9 @@ class ArmRelay:
             )
         )
         async with self._call("ensure", requests=1 + len(wanted.rules)):
+            made = None
             if not wanted.is_borrowed:
-                await hybrid_connections.create_or_update(*place, wanted.name, connection)
+                made = await hybrid_connections.create_or_update(*place, wanted.name, connection)
             async with asyncio.TaskGroup() as group:
                 for rule, right in wanted.rules:
                     body = AuthorizationRule(properties=AuthorizationRuleProperties(rights=[right]))
@@ -112,62 +134,74 @@ class ArmRelay:
                             *place, wanted.name, rule, body
                         )
                     )
+        if made is None:
+            return None
+        return _seen(made, wanted.name, frozenset(name for name, _ in wanted.rules))
 
     async def marked(self, klass: TunnelClassSpec) -> list[Marked]:
         """Return the hybrid connections of a class's namespace that bear an ownership mark."""
-        hybrid_connections, place = self._at(klass)
         found = []
-        async with self._call("list"):
-            async for entry in hybrid_connections.list_by_namespace(*place):
-                mark = read_mark(entry.user_metadata)
-                if mark is not None and entry.name and entry.created_at is not None:
-                    found.append(
-                        Marked(
-                            entry.name,
-                            Key(*mark.tunnel.split("/", 1)),
-                            mark.uid,
-                            mark.cluster,
-                            entry.created_at,
-                        )
-                    )
+        async for entry in self._entries(klass):
+            mark = read_mark(entry.user_metadata)
+            if mark is not None and entry.name and entry.created_at is not None:
+                tunnel = Key(*mark.tunnel.split("/", 1))
+                found.append(Marked(entry.name, tunnel, mark.uid, mark.cluster, entry.created_at))
         return found
 
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         """Remove the hybrid connection; removed already counts as done."""
         hybrid_connections, place = self._at(klass)
         async with self._call("delete"):
-            try:
-                await hybrid_connections.delete(*place, name)
-            except ResourceNotFoundError as error:
-                if _is_missing_parent(error):
-                    raise
+            await _or_none(hybrid_connections.delete(*place, name))
 
     async def delete_rules(self, klass: TunnelClassSpec, name: str, rules: tuple[str, ...]) -> None:
         """Remove rules of a hybrid connection; removed already counts as done."""
         hybrid_connections, place = self._at(klass)
         for rule in rules:
             async with self._call("delete-rule"):
-                try:
-                    await hybrid_connections.delete_authorization_rule(*place, name, rule)
-                except ResourceNotFoundError as error:
-                    if _is_missing_parent(error):
-                        raise
+                await _or_none(hybrid_connections.delete_authorization_rule(*place, name, rule))
 
     async def key(self, klass: TunnelClassSpec, name: str, rule: str) -> Secret:
         """Return the key of one of the hybrid connection's rules."""
         hybrid_connections, place = self._at(klass)
         async with self._call("key"):
-            try:
-                keys = await hybrid_connections.list_keys(*place, name, rule)
-            except ResourceNotFoundError as error:
-                if _is_missing_parent(error):
-                    raise
-                raise Retryable(
-                    Reason.NOT_FOUND, f"The rule {rule!r} of the hybrid connection is gone."
-                ) from error
+            keys = await _or_none(hybrid_connections.list_keys(*place, name, rule))
+        if keys is None:
+            raise Retryable(
+                Reason.NOT_FOUND, f"The rule {rule!r} of the hybrid connection is gone."
+            )
         if not keys.primary_key:
             raise Retryable(Reason.NOT_FOUND, f"The rule {rule!r} has no key yet.")
         return Secret(keys.primary_key)
+
+    async def _listed(self, klass: TunnelClassSpec) -> Mapping[str, observed.HybridConnection]:
+        """Return all of a namespace, as it was a minute ago at most; many who ask at once cause one list."""
+        relay = klass.relay
+        place = (relay.resource_manager_endpoint, relay.subscription_id, relay.resource_group)
+        listing = self._listings.setdefault((*place, relay.namespace), _Listing())
+        async with listing.lock:
+            now = self._monotonic()
+            if listing.at is None or now >= listing.at + LISTING_SECONDS:
+                listing.entries = {
+                    entry.name: _seen(entry, entry.name, None)
+                    async for entry in self._entries(klass)
+                    if entry.name
+                }
+                listing.at = now
+            return listing.entries
+
+    async def _entries(self, klass: TunnelClassSpec) -> AsyncIterator[HybridConnection]:
+        """Yield all hybrid connections of a namespace; each page is a call of its own."""
+        hybrid_connections, place = self._at(klass)
+        pages = hybrid_connections.list_by_namespace(*place).by_page()
+        while True:
+            async with self._call("list"):
+                try:
+                    page = [entry async for entry in await anext(pages)]
+                except StopAsyncIteration:
+                    return
+            for entry in page:
+                yield entry
 
     def _at(self, klass: TunnelClassSpec) -> tuple[Any, tuple[str, str]]:
         """Return the operations for a class's namespace, and where that is."""
@@ -202,6 +236,33 @@ class ArmRelay:
             raise _classify(group.exceptions[0]) from group
         except (AzureError, TimeoutError) as error:
             raise _classify(error) from error
+
+
+def _seen(
+    found: HybridConnection, name: str, rules: frozenset[str] | None
+) -> observed.HybridConnection:
+    mark = read_mark(found.user_metadata)
+    return observed.HybridConnection(
+        name=name,
+        listener_count=found.listener_count or 0,
+        owner=mark.uid if mark else None,
+        owner_name=mark.tunnel if mark else None,
+        rules=rules,
+    )
+
+
+async def _or_none(call: Awaitable[T]) -> T | None:
+    """Return the answer; None when what was asked for is not there, but all around it is."""
+    try:
+        return await call
+    except ResourceNotFoundError as error:
+        if _is_missing_parent(error):
+            raise
+        return None
+
+
+async def _names(rules: AsyncIterator[AuthorizationRule]) -> frozenset[str]:
+    return frozenset([rule.name async for rule in rules if rule.name])
 
 
 def _classify(error: Exception) -> Retryable | Terminal | Exception:

@@ -14,6 +14,8 @@ from ..api.keys import Key
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
 from ..core.names import MANAGED_BY_SELECTOR
+from ..core.observed import Kind
+from .discovery import ROUTE_PLURALS
 
 Add = Callable[[Key], None]
 
@@ -26,6 +28,9 @@ class Cache(Protocol):
 
     def drop_child(self, body: Mapping[str, Any]) -> Key | None:
         """Forget a child that is gone; return its tunnel's key."""
+
+    def is_echo(self, key: Key, body: Mapping[str, Any]) -> bool:
+        """Tell whether this is known already, from our own write."""
 
     def put_class(self, klass: TunnelClass) -> None:
         """Take a class's newest state."""
@@ -55,7 +60,10 @@ class Cache(Protocol):
         """Return the tunnels that a class may be the class of."""
 
 
-CHILDREN = (
+Resource = tuple[str, str, str]
+"""Group, version and plural."""
+
+CHILDREN: tuple[Resource, ...] = (
     ("", "v1", "secrets"),
     ("", "v1", "pods"),
     ("", "v1", "services"),
@@ -64,7 +72,7 @@ CHILDREN = (
 )
 
 
-def operator_settings() -> kopf.OperatorSettings:
+def operator_settings(children: Iterable[Resource]) -> kopf.OperatorSettings:
     """Return kopf's settings: watching only, no peering, no events and nothing written on objects."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
@@ -73,16 +81,31 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 60
     # Never written by the handlers below; it would name the culprit if one of another kind were added.
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.finalizer = f"{GROUP}/kopf-unused"
-    for _, _, plural in CHILDREN:
+    for _, _, plural in children:
         settings.watching.label_selectors[plural] = MANAGED_BY_SELECTOR
     return settings
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """No handler here wants to know what has changed, and finding that out copies each object twice."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return
 
 
 def build_registry(
     cache: Cache,
     add: Add,
     login: Callable[[], kopf.ConnectionInfo],
+    children: Iterable[Resource],
     *,
     watch_cluster: bool = True,
 ) -> kopf.OperatorRegistry:
@@ -104,9 +127,18 @@ def build_registry(
     if watch_cluster:
         _register_classes(registry, cache, add)
         _register_namespaces(registry, cache, add)
-    for group, version, plural in CHILDREN:
-        _register_children(registry, (group, version, plural), cache, add)
+    for where in children:
+        _register_children(registry, where, cache, add)
     return registry
+
+
+def children_with(routes: Mapping[Kind, str]) -> tuple[Resource, ...]:
+    """Return the resources of all children, with those kinds of routes that the cluster serves."""
+    found = []
+    for kind, api_version in routes.items():
+        group, version = api_version.split("/")
+        found.append((group, version, ROUTE_PLURALS[kind]))
+    return *CHILDREN, *found
 
 
 def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
@@ -117,11 +149,15 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
         cache.put_tunnel(Tunnel.from_dict(_plain(body)))
 
     @kopf.on.event(*where, registry=registry)
-    async def changed(namespace: str | None, name: str, event: kopf.RawEvent, **_: Any) -> None:
+    async def changed(
+        namespace: str | None, name: str, body: kopf.Body, event: kopf.RawEvent, **_: Any
+    ) -> None:
         key = Key(namespace or "", name)
         if event["type"] == "DELETED":
             cache.drop_tunnel(key)
-        add(key)
+            add(key)
+        elif event["type"] is None or not cache.is_echo(key, body):
+            add(key)
         # Each change may leave a place; who takes one is heard of here again, and lets the next one look.
         following = cache.next_in_line(key.namespace)
         if following is not None:
@@ -163,7 +199,7 @@ def _register_namespaces(registry: kopf.OperatorRegistry, cache: Cache, add: Add
 
 
 def _register_children(
-    registry: kopf.OperatorRegistry, where: tuple[str, str, str], cache: Cache, add: Add
+    registry: kopf.OperatorRegistry, where: Resource, cache: Cache, add: Add
 ) -> None:
     group, version, plural = where
 
@@ -175,7 +211,10 @@ def _register_children(
     async def changed(body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         is_gone = event["type"] == "DELETED"
         key = cache.drop_child(_plain(body)) if is_gone else cache.put_child(_plain(body))
-        if key is not None:
+        if key is None:
+            return
+        is_listed = event["type"] is None
+        if is_gone or is_listed or not cache.is_echo(key, body):
             add(key)
 
 

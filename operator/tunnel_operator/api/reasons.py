@@ -40,6 +40,7 @@ class Reason(StrEnum):
     NOT_ALLOWED = "NotAllowed"
     TOO_MANY_TUNNELS = "TooManyTunnels"
     NO_HOST = "NoHost"
+    NO_GATEWAY = "NoGateway"
     TOO_MANY_PORTS = "TooManyPorts"
     INVALID_DEVICE_NAME = "InvalidDeviceName"
     # Azure, whichever service
@@ -66,3 +67,6 @@ class Reason(StrEnum):
     # Exposure
     EXPOSED = "Exposed"
     WAITING_FOR_ADDRESS = "WaitingForAddress"
+    WAITING_FOR_GATEWAY = "WaitingForGateway"
+    ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
+    GATEWAY_NOT_INSTALLED = "GatewayAPINotInstalled"

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from .base import Duration, Model, ObjectMeta, Time
 from .conditions import Condition
+from .keys import Key
 from .reasons import Reason
 
 PLURAL = "tunnels"
@@ -60,11 +61,33 @@ class IngressExposure(Model):
     tls_secret_name: str | None = None
 
 
+class RouteExposure(Model):
+    """A route of the Gateway API, for one port."""
+
+    port_name: str | None = None
+    section_name: str | None = None
+
+
+class HostRouteExposure(RouteExposure):
+    """A route by host name."""
+
+    host: str | None = None
+
+
+class GatewayExposure(Model):
+    """The routes of the class's Gateway that lead to the tunnel, at most one of each kind."""
+
+    http: HostRouteExposure | None = None
+    tls: HostRouteExposure | None = None
+    tcp: RouteExposure | None = None
+
+
 class Expose(Model):
     """How the tunnel is reached."""
 
     service: ServiceExposure = ServiceExposure()
     ingress: IngressExposure | None = None
+    gateway: GatewayExposure | None = None
 
 
 class Requirement(Model):
@@ -106,10 +129,11 @@ class TunnelSpec(Model):
 
 
 class Endpoint(Model):
-    """Where one port is reached inside the cluster."""
+    """Where one port is reached inside the cluster, and by which host name from outside if it has one."""
 
     name: str
     address: str
+    host: str | None = None
 
 
 class HybridConnectionStatus(Model):
@@ -169,9 +193,28 @@ class Tunnel(Model):
         return cls.model_validate(body)
 
     @property
+    def key(self) -> Key:
+        """Its name, within all namespaces."""
+        return Key(self.metadata.namespace, self.metadata.name)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing holds its deletion up any more; the API server shows it so once, as an answer."""
+        return self.is_deleting and not self.metadata.finalizers
+
+    @property
     def is_deleting(self) -> bool:
         """Whether someone has deleted it."""
         return self.metadata.deletion_timestamp is not None
+
+    def is_like(self, other: "Tunnel") -> bool:
+        """Tell whether people want the same of it as of an earlier state of it."""
+        mine, theirs = self.metadata, other.metadata
+        return (mine.uid, mine.generation, self.is_deleting) == (
+            theirs.uid,
+            theirs.generation,
+            other.is_deleting,
+        )
 
     @property
     def has_finalizer(self) -> bool:

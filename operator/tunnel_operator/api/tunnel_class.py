@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -79,9 +79,22 @@ class Forwarder(Model):
     resources: Resources = Resources()
 
 
+class Gateway(Model):
+    """The Gateway that routes are attached to. It is the platform's, and only named here."""
+
+    name: str
+    namespace: str
+    section_name: str | None = None
+    scheme: Literal["http", "https"] = "http"
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
 class Exposure(Model):
     """How tunnels are reached from outside the cluster."""
 
+    gateway: Gateway | None = None
     ingress_class_name: str | None = None
     domain: str | None = None
     ingress_annotations: Mapping[str, str] = {}

@@ -1,4 +1,4 @@
-"""What is missing in the cluster: the forwarder's Secret and Pod, the Service and the Ingress."""
+"""What is missing in the cluster: the forwarder's Secret and Pod, and what leads to it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,16 +8,15 @@ from typing import Any
 from ..api.tunnel import Tunnel
 from . import names
 from .actions import Action, ApplyForwarderPod, ApplyForwarderSecret, ApplyObject, DeleteObject
+from .exposure import WAYS, wanted_objects
 from .manifests import (
     LEASE_ANNOTATION,
     REVISION_ANNOTATION,
     SECRET_ANNOTATION,
     is_applied,
-    make_ingress,
     make_network_policy,
     make_pod,
     make_secret,
-    make_service,
 )
 from .observed import Child, Kind, Observed
 from .pods import created_at, end_of, is_ready
@@ -86,10 +85,8 @@ class Children:
             yield ApplyForwarderPod(manifest, is_known=True)
 
     def _exposure(self) -> Iterator[Action]:
-        wanted = {Kind.SERVICE: make_service(self.tunnel)}
-        if self.terms.ingress is not None:
-            wanted[Kind.INGRESS] = make_ingress(self.tunnel, self.terms, self.terms.ingress)
-        for kind in (Kind.SERVICE, Kind.INGRESS):
+        wanted = wanted_objects(self.tunnel, self.terms, self.observed)
+        for kind in WAYS:
             yield from self._object(kind, wanted.get(kind))
 
     def _policy(self) -> Iterator[Action]:

@@ -1,21 +1,19 @@
 """What to say of each hop. Messages hold no counters and no clock: the same state, the same text."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ..api.base import format_time
 from ..api.conditions import Finding, Truth
 from ..api.reasons import ConditionType, Reason
 from ..api.tunnel import Tunnel
 from .class_choice import class_name_of
-from .manifests import is_applied, make_ingress, make_service
-from .observed import Child, Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
+from .exposure import find_exposed
+from .looks import LISTENER_LAG
+from .observed import Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .ownership import Ownership, ownership
 from .pods import is_ready, trouble
 from .refusal import Refusal
 from .terms import Terms
-
-LISTENER_LAG = timedelta(seconds=30)
-"""How long Azure may take to count a listener that the device says it has opened."""
 
 
 def find_hops(
@@ -27,7 +25,7 @@ def find_hops(
         _hybrid_connection(tunnel, terms, observed),
         _device(tunnel, terms, observed, expires_at, now),
         _forwarder(observed),
-        _exposed(tunnel, terms, observed),
+        find_exposed(tunnel, terms, observed),
     )
 
 
@@ -237,34 +235,3 @@ def _forwarder(observed: Observed) -> Finding:
         "Waiting for the forwarder to meet the device's listener.",
     )
     return Finding(type=kind, status="False", reason=reason, message=message)
-
-
-def _exposed(tunnel: Tunnel, terms: Terms, observed: Observed) -> Finding:
-    kind = ConditionType.EXPOSED
-    failure = observed.failures.get(Step.CHILDREN)
-    service, ingress = (observed.children.get(k) for k in (Kind.SERVICE, Kind.INGRESS))
-    wanted = [("Service", service, tunnel.spec.expose.service.type == "LoadBalancer")]
-    is_there = service is not None and is_applied(make_service(tunnel), service.body)
-    if terms.ingress is not None:
-        wanted.append(("Ingress", ingress, True))
-        intent = make_ingress(tunnel, terms, terms.ingress)
-        is_there = is_there and ingress is not None and is_applied(intent, ingress.body)
-    if not is_there:
-        reason, message = (
-            (failure.reason, failure.message)
-            if failure
-            else (Reason.OPENING, "Making the Service.")
-        )
-        return Finding(type=kind, status="False", reason=reason, message=message)
-    for name, child, needs_address in wanted:
-        if needs_address and child is not None and not _has_address(child):
-            message = f"The {name} has no address yet; its controller has to give it one."
-            return Finding(
-                type=kind, status="False", reason=Reason.WAITING_FOR_ADDRESS, message=message
-            )
-    return _EXPOSED
-
-
-def _has_address(child: Child) -> bool:
-    balancer = (child.body.get("status") or {}).get("loadBalancer") or {}
-    return bool(balancer.get("ingress"))

@@ -15,7 +15,7 @@ from tunnel_forwarder.protocol.settings import (
 
 from ..api.tunnel import Client, Port, Protocol, Tunnel
 from . import names
-from .terms import IngressTerms, Terms
+from .terms import IngressTerms, RouteTerms, Terms
 
 LEASE_ANNOTATION = "tunnels.dev/lease"
 """A digest of what the forwarder is told, on its Secret."""
@@ -202,6 +202,25 @@ def make_ingress(tunnel: Tunnel, terms: Terms, ingress: IngressTerms) -> dict[st
             "apiVersion": "networking.k8s.io/v1",
             "kind": "Ingress",
             "metadata": _metadata(tunnel, names.service(tunnel), annotations),
+            "spec": spec,
+        }
+    )
+
+
+def make_route(tunnel: Tunnel, route: RouteTerms, api_version: str) -> dict[str, Any]:
+    """Return the route from the class's Gateway to one port."""
+    parent: dict[str, Any] = {"name": route.gateway.name, "namespace": route.gateway.namespace}
+    if route.section_name is not None:
+        parent["sectionName"] = route.section_name
+    backend = {"name": names.service(tunnel), "port": route.port.port}
+    spec: dict[str, Any] = {"parentRefs": [parent], "rules": [{"backendRefs": [backend]}]}
+    if route.host is not None:
+        spec["hostnames"] = [route.host]
+    return _with_revision(
+        {
+            "apiVersion": api_version,
+            "kind": route.kind.value,
+            "metadata": _metadata(tunnel, names.route(tunnel, route.kind), {}),
             "spec": spec,
         }
     )

@@ -8,6 +8,7 @@ from typing import Any
 from ..api.base import API_VERSION
 from ..api.tunnel import KIND, Tunnel
 from ..api.tunnel_class import Naming
+from .observed import Kind
 
 MANAGER = "tunnel-operator"
 """The field manager of all that the operator applies, and the value of the managed-by label."""
@@ -55,6 +56,14 @@ def forwarder(tunnel: Tunnel) -> str:
 def service(tunnel: Tunnel) -> str:
     """Return the name of the Service and of the Ingress: the Tunnel's own, as people will type it."""
     return tunnel.metadata.name
+
+
+def route(tunnel: Tunnel, kind: Kind) -> str:
+    """Return the name of a route, which no route of another kind has.
+
+    Contour keeps the status of routes by name alone: of two kinds of one name, one would get no answer.
+    """
+    return f"{tunnel.metadata.name}-{kind.removesuffix('Route').lower()}"
 
 
 def correlation_id(tunnel: Tunnel) -> str:

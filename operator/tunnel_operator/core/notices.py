@@ -37,6 +37,7 @@ _CALM = {
     Reason.OPENING: "Open",
     Reason.STARTING: "Open",
     Reason.WAITING_FOR_ADDRESS: "Open",
+    Reason.WAITING_FOR_GATEWAY: "Open",
     Reason.TOO_MANY_TUNNELS: "Open",
     Reason.CLOSING: "Close",
     Reason.EXPIRED: "Close",

@@ -18,6 +18,9 @@ class Kind(StrEnum):
     SERVICE = "Service"
     INGRESS = "Ingress"
     NETWORK_POLICY = "NetworkPolicy"
+    HTTP_ROUTE = "HTTPRoute"
+    TLS_ROUTE = "TLSRoute"
+    TCP_ROUTE = "TCPRoute"
 
 
 class Step(StrEnum):
@@ -35,12 +38,13 @@ class HybridConnection:
     """What Azure says of the tunnel's rendezvous.
 
     `owner` is the uid in the ownership mark, and `owner_name` the Tunnel's name there; None without a mark.
+    `rules` is None when they were not looked at.
     """
 
     name: str
     listener_count: int
     owner: str | None
-    rules: frozenset[str]
+    rules: frozenset[str] | None
     owner_name: str | None = None
 
 
@@ -132,7 +136,13 @@ class Observed:
     """All that is seen of one tunnel at one moment, but for the Tunnel itself."""
 
     hybrid_connection: HybridConnection | NoHybridConnection = NoHybridConnection.ABSENT
+    looked_at: datetime | None = None
+    """When Azure was asked for that; None when it was not."""
+
     children: Mapping[Kind, Child] = field(default_factory=dict)
+    routes: Mapping[Kind, str] = field(default_factory=dict)
+    """The kinds of routes that the cluster serves, and the apiVersion of each."""
+
     answer: DeviceAnswer | None = None
     leased_at: datetime | None = None
     """When this process last made the forwarder's token; None: not yet, or its key has changed since."""

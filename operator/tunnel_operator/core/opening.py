@@ -44,7 +44,9 @@ def _is_complete(
         return remote is NoHybridConnection.UNKNOWN and was_made
     is_marked = remote.owner == tunnel.metadata.uid
     is_borrowed = ownership(tunnel, remote) is Ownership.BORROWED
-    return (is_marked or is_borrowed) and remote.rules >= {name for name, _ in terms.rules}
+    if not is_marked and not is_borrowed:
+        return False
+    return remote.rules is None or remote.rules >= {name for name, _ in terms.rules}
 
 
 def _ensure(

@@ -10,7 +10,7 @@ same state gives the same plan, and a state in which all is as wanted gives a pl
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ..api.conditions import Finding, merge
 from ..api.reasons import Reason
@@ -20,6 +20,7 @@ from . import findings, names
 from .actions import Plan
 from .children import Children, replacement_time
 from .closing import close, has_given_up, is_closed, is_in_azure
+from .looks import LISTENER_LAG, LOOK_AGAIN, POLL
 from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
 from .observed import HybridConnection, Kind, NoHybridConnection, Observed
 from .opening import open_branches
@@ -27,12 +28,6 @@ from .pods import is_ready
 from .refusal import Refusal
 from .session import Session, ended_session, recorded_session, session_of, with_totals
 from .terms import Terms, agree, no_class
-
-POLL = timedelta(minutes=5)
-"""How often Azure is looked at when nothing else gives occasion to."""
-
-LOOK_AGAIN = timedelta(seconds=15)
-"""The same while the way is not whole: a device that forgot the tunnel gives no sign of it."""
 
 
 def plan(
@@ -91,12 +86,14 @@ def _plan_open(
     status = _open_status(tunnel, terms, session, observed, now)
     branches = open_branches(tunnel, terms, observed, session.expires_at, now)
     is_open = any(c.type == "Ready" and c.status == "True" for c in status.conditions)
-    times = [session.expires_at, now + (POLL if is_open else LOOK_AGAIN), *observed.retry_times()]
+    looked_at = observed.looked_at or now
+    look_at = looked_at + (POLL if is_open else LOOK_AGAIN)
+    times = [session.expires_at, look_at, *observed.retry_times()]
     replacement = replacement_time(observed)
     if replacement is not None:
         times.append(replacement)
     if observed.answer is not None and observed.answer.at is not None:
-        times.append(observed.answer.at + findings.LISTENER_LAG)
+        times.append(observed.answer.at + LISTENER_LAG)
     announce_at = expiry_notice_at(session.opened_at, session.expires_at)
     times.append(announce_at)
     is_news = now >= announce_at and observed.announced != session.expires_at
@@ -114,11 +111,12 @@ def _open_status(
     return TunnelStatus(
         observed_generation=tunnel.metadata.generation,
         tunnel_class_name=terms.class_name,
-        url=terms.ingress.url if terms.ingress else None,
+        url=terms.url,
         endpoints=tuple(
             Endpoint(
                 name=port.name,
                 address=f"{names.service(tunnel)}.{tunnel.metadata.namespace}.svc:{port.port}",
+                host=terms.host_of(port),
             )
             for port in tunnel.spec.ports
         ),

@@ -10,11 +10,20 @@ from tunnel_forwarder.protocol.urls import RelayEndpoint
 
 from ..api.base import format_duration
 from ..api.reasons import Reason
-from ..api.tunnel import IngressExposure, Port, Protocol, Tunnel
-from ..api.tunnel_class import Naming, TunnelClass, TunnelClassSpec
+from ..api.tunnel import (
+    GatewayExposure,
+    HostRouteExposure,
+    IngressExposure,
+    Port,
+    Protocol,
+    RouteExposure,
+    Tunnel,
+)
+from ..api.tunnel_class import Gateway, Naming, TunnelClass, TunnelClassSpec
 from . import names
 from .access import denial
 from .class_choice import class_name_of
+from .observed import Kind
 from .refusal import Refusal
 
 
@@ -33,6 +42,22 @@ class IngressTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteTerms:
+    """A port that is put behind the class's Gateway; `host` is None for a route without host names."""
+
+    kind: Kind
+    port: Port
+    gateway: Gateway
+    section_name: str | None
+    host: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Where a browser goes."""
+        return f"{self.gateway.scheme}://{self.host}"
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """A Tunnel with every default filled in and every limit kept."""
 
@@ -45,9 +70,25 @@ class Terms:
     ttl: timedelta
     idle_timeout: timedelta
     ingress: IngressTerms | None
+    routes: tuple[RouteTerms, ...]
     forwards: tuple[Forward, ...]
     rules: tuple[tuple[str, str], ...]
     """Name and right of each rule: one for each end that gets a token, with the one right that it needs."""
+
+    @property
+    def url(self) -> str | None:
+        """Where a browser goes, if there is a way for one."""
+        if self.ingress is not None:
+            return self.ingress.url
+        return next((route.url for route in self.routes_of(Kind.HTTP_ROUTE)), None)
+
+    def host_of(self, port: Port) -> str | None:
+        """Return the host name by which a port is reached that is no page."""
+        return next((r.host for r in self.routes_of(Kind.TLS_ROUTE) if r.port == port), None)
+
+    def routes_of(self, kind: Kind) -> tuple[RouteTerms, ...]:
+        """Return the routes of a kind, of which there is one at most."""
+        return tuple(route for route in self.routes if route.kind is kind)
 
     @property
     def is_device_told(self) -> bool:
@@ -99,12 +140,13 @@ def agree(
         ca_pem = klass.spec.relay.ca_pem()
     except (ProtocolError, ValueError) as error:
         return Refusal(Reason.INVALID_CLASS, f"TunnelClass {klass.metadata.name!r}: {error}")
-    ingress = _ingress(tunnel, klass)
-    if isinstance(ingress, Refusal):
-        return ingress
+    ways = _ways(tunnel, klass)
+    if isinstance(ways, Refusal):
+        return ways
     refusal = _unfit_for_class(tunnel, klass)
     if refusal is not None:
         return refusal
+    ingress, routes = ways
     return Terms(
         klass=klass.spec,
         class_name=klass.metadata.name,
@@ -115,6 +157,7 @@ def agree(
         ttl=ttl,
         idle_timeout=limits.idle_timeout if spec.idle_timeout is None else spec.idle_timeout,
         ingress=ingress,
+        routes=routes,
         forwards=tuple(_forward(port, klass.spec.port_name) for port in spec.ports),
         rules=_rules(tunnel, klass.spec.hybrid_connection_naming),
     )
@@ -129,6 +172,16 @@ def no_class(tunnel: Tunnel) -> Refusal:
             "The Tunnel names no TunnelClass and there is no default one: set spec.tunnelClassName.",
         )
     return Refusal(Reason.CLASS_NOT_FOUND, f"There is no TunnelClass {name!r}.")
+
+
+def _ways(
+    tunnel: Tunnel, klass: TunnelClass
+) -> tuple[IngressTerms | None, tuple[RouteTerms, ...]] | Refusal:
+    """Return the ways from outside that are wished for."""
+    ingress, routes = _ingress(tunnel, klass), _routes(tunnel, klass)
+    if isinstance(ingress, Refusal):
+        return ingress
+    return routes if isinstance(routes, Refusal) else (ingress, routes)
 
 
 def _too_long(klass: TunnelClass, ttl: timedelta) -> Refusal | None:
@@ -146,21 +199,67 @@ def _ingress(tunnel: Tunnel, klass: TunnelClass) -> IngressTerms | Refusal | Non
     wish: IngressExposure | None = tunnel.spec.expose.ingress
     if wish is None:
         return None
-    domain = klass.spec.exposure.domain
-    if wish.host is None and domain is None:
-        return Refusal(
-            Reason.NO_HOST,
-            "spec.expose.ingress has no host, and the TunnelClass has no exposure.domain to make one under.",
-        )
-    meta = tunnel.metadata
+    host = _host(tunnel, klass, wish, "ingress")
+    if isinstance(host, Refusal):
+        return host
     web = [port for port in tunnel.spec.ports if port.protocol is Protocol.HTTP]
     # The CRD's rules see to it that the port is there.
     port = next(p for p in web if wish.port_name in (None, p.name))
-    return IngressTerms(
-        host=wish.host or f"{meta.name}.{meta.namespace}.{domain}",
-        port=port,
-        tls_secret_name=wish.tls_secret_name,
-    )
+    return IngressTerms(host=host, port=port, tls_secret_name=wish.tls_secret_name)
+
+
+def _host(
+    tunnel: Tunnel, klass: TunnelClass, wish: IngressExposure | HostRouteExposure, field: str
+) -> str | Refusal:
+    """Return the host name that is wished for, or one under the class's domain."""
+    meta, domain = tunnel.metadata, klass.spec.exposure.domain
+    if wish.host is not None:
+        return wish.host
+    if domain is None:
+        return Refusal(
+            Reason.NO_HOST,
+            f"spec.expose.{field} has no host, and the TunnelClass has no exposure.domain to make one under.",
+        )
+    return f"{meta.name}.{meta.namespace}.{domain}"
+
+
+def _routes(tunnel: Tunnel, klass: TunnelClass) -> tuple[RouteTerms, ...] | Refusal:
+    wish: GatewayExposure | None = tunnel.spec.expose.gateway
+    if wish is None:
+        return ()
+    gateway = klass.spec.exposure.gateway
+    if gateway is None:
+        return Refusal(
+            Reason.NO_GATEWAY,
+            f"spec.expose.gateway asks for routes, and TunnelClass {klass.metadata.name!r} names no "
+            "Gateway in exposure.gateway.",
+        )
+    routes = []
+    for field, kind, route, protocol in (
+        ("http", Kind.HTTP_ROUTE, wish.http, Protocol.HTTP),
+        ("tls", Kind.TLS_ROUTE, wish.tls, Protocol.HTTPS),
+        ("tcp", Kind.TCP_ROUTE, wish.tcp, Protocol.TCP),
+    ):
+        if route is None:
+            continue
+        host = (
+            _host(tunnel, klass, route, f"gateway.{field}")
+            if isinstance(route, HostRouteExposure)
+            else None
+        )
+        if isinstance(host, Refusal):
+            return host
+        section = route.section_name or gateway.section_name
+        routes.append(RouteTerms(kind, _port(tunnel, route, protocol), gateway, section, host))
+    return tuple(routes)
+
+
+def _port(tunnel: Tunnel, route: RouteExposure, protocol: Protocol) -> Port:
+    """Return the port of a route. The CRD's rules see to it that it is there."""
+    ports = tunnel.spec.ports
+    if route.port_name is not None:
+        return next(port for port in ports if port.name == route.port_name)
+    return next(port for port in ports if port.protocol is protocol)
 
 
 def _unfit_for_class(tunnel: Tunnel, klass: TunnelClass) -> Refusal | None:

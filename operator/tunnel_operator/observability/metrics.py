@@ -1,7 +1,8 @@
 """The operator's metrics, in a registry of their own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -13,6 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from ..core.breaker import State
 from .tunnel_metrics import TunnelMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -49,6 +51,12 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
             registry=self.registry,
         )
+        self._breakers = Gauge(
+            "tunnel_operator_device_breakers",
+            "Devices whose newest direct method failed, by their breaker's state: closed, open or half-open.",
+            ["state"],
+            registry=self.registry,
+        )
         self._gauges = [
             Gauge(name, text, registry=self.registry)
             for name, text in (
@@ -72,6 +80,11 @@ class Metrics:
         for gauge, function in zip(self._gauges, functions, strict=True):
             gauge.set_function(function)
 
+    def watch_breakers(self, states: Callable[[], Mapping[State, int]]) -> None:
+        """Show at each scrape how many devices' breakers are in which state."""
+        for state in State:
+            self._breakers.labels(state).set_function(partial(_count, states, state))
+
     def observe_pass(self, outcome: str, seconds: float) -> None:
         """Count a pass."""
         self._passes.labels(outcome).observe(seconds)
@@ -84,3 +97,7 @@ class Metrics:
     def render(self) -> bytes:
         """Return all of it as Prometheus reads it."""
         return generate_latest(self.registry)
+
+
+def _count(states: Callable[[], Mapping[State, int]], state: State) -> float:
+    return states().get(state, 0)

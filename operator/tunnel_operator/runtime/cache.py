@@ -1,13 +1,16 @@
 """What the watches have brought, and what our own writes returned: the newest of both, for reading.
 
-Without the second half a pass would not see what the one before it made, and would make it again.
+Without the second half a pass would not see what the one before it made, and would make it again. The two
+halves overtake each other: what a watch has reported gone is never brought back by an answer that came late.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..api.keys import Key
+from ..api.tunnel import KIND as TUNNEL_KIND
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
 from ..core.access import NAME_LABEL
@@ -17,6 +20,11 @@ from ..core.observed import Child, Kind
 from ..core.quota import Claim, Place, has_place, is_waiting, place_of
 
 Body = Mapping[str, Any]
+
+GONE_KEPT = 10_000
+"""How many objects that are gone are remembered: more than can go while an answer is under way."""
+
+_UNREAD: Mapping[str, tuple[str, ...]] = {Kind.SECRET: ("data",), Kind.POD: ("spec",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +37,69 @@ class _Known:
 
 
 class Cache:
-    """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds."""
+    """Classes, the children of tunnels, and which tunnels there are. Bounded by what the cluster holds.
 
-    def __init__(self, *, reads_namespaces: bool = True) -> None:
+    `routes` are the kinds of routes that the cluster serves, and the apiVersion of each.
+    """
+
+    def __init__(
+        self, routes: Mapping[Kind, str] | None = None, *, reads_namespaces: bool = True
+    ) -> None:
+        self.routes = routes or {}
         self._reads_namespaces = reads_namespaces
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._children: dict[Key, dict[Kind, Body]] = {}
         self._classes: dict[str, TunnelClass] = {}
-        self._gone: dict[str, TunnelClass] = {}
+        self._gone_classes: dict[str, TunnelClass] = {}
         self._tunnels: dict[Key, _Known] = {}
         self._opening: set[Key] = set()
         self._waiting: set[Key] = set()
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._written: dict[Key, dict[str, int]] = {}
 
     def put_child(self, body: Body) -> Key | None:
         """Take a child's newest state; return its tunnel's key. An older state than known is passed over."""
         key, kind = owner_of(body), Kind(body["kind"])
         if key is None:
             return None
+        if body["metadata"]["uid"] in self._gone:
+            return key
         known = self._children.setdefault(key, {}).get(kind)
         if known is None or _version(known) <= _version(body):
-            self._children[key][kind] = _stripped(body)
+            self._children[key][kind] = _lean(body)
         return key
+
+    def put_written(self, body: Body) -> None:
+        """Take a child as a write of ours returned it."""
+        key = self.put_child(body)
+        if key is not None:
+            self._written.setdefault(key, {})[body["kind"]] = _version(body)
+
+    def wrote_tunnel(self, key: Key, version: str) -> None:
+        """Note the version of a Tunnel that a write of ours returned, and that has been looked at."""
+        if version:
+            self._written.setdefault(key, {})[TUNNEL_KIND] = int(version)
+
+    def is_echo(self, key: Key, body: Body) -> bool:
+        """Tell whether a watch brings what is known already, from our own later or same write.
+
+        That write's answer showed the whole object, and the pass that wrote it went on with that.
+        """
+        written = self._written.get(key, {}).get(body["kind"])
+        return written is not None and _version(body) <= written
 
     def drop_child(self, body: Body) -> Key | None:
         """Forget a child that is gone, unless a later one has taken its name; return its tunnel's key."""
         key, kind = owner_of(body), Kind(body["kind"])
         if key is None:
             return None
+        self._gone[body["metadata"]["uid"]] = None
+        if len(self._gone) > GONE_KEPT:
+            self._gone.popitem(last=False)
         known = self._children.get(key, {}).get(kind)
         if known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]:
             del self._children[key][kind]
+            self._written.get(key, {}).pop(kind, None)
             if not self._children[key]:
                 del self._children[key]
         return key
@@ -67,29 +108,37 @@ class Cache:
         """Return the children of one tunnel."""
         return {kind: Child(body) for kind, body in self._children.get(key, {}).items()}
 
+    def bodies(self, kind: Kind) -> list[Body]:
+        """Return all children of a kind."""
+        return [found[kind] for found in self._children.values() if kind in found]
+
     def put_class(self, klass: TunnelClass) -> None:
         """Take a class's newest state."""
         self._classes[klass.metadata.name] = klass
-        self._gone.pop(klass.metadata.name, None)
+        self._gone_classes.pop(klass.metadata.name, None)
 
     def drop_class(self, name: str) -> None:
         """Note that a class is gone. What it said is kept for the tunnels that were opened with it."""
         klass = self._classes.pop(name, None)
         if klass is not None and any(self.tunnels_of(name)):
-            self._gone[name] = klass
+            self._gone_classes[name] = klass
 
     def class_of(self, tunnel: Tunnel) -> TunnelClass | None:
         """Return a tunnel's class, or what it last said when it is gone."""
         name = class_name_of(tunnel, self._classes.values())
-        return None if name is None else self._classes.get(name) or self._gone.get(name)
+        return None if name is None else self._classes.get(name) or self._gone_classes.get(name)
 
     def has_class(self, name: str) -> bool:
         """Tell whether there is such a class now."""
         return name in self._classes
 
     def classes(self) -> list[TunnelClass]:
+        """Return the classes that there are now."""
+        return list(self._classes.values())
+
+    def classes_in_use(self) -> list[TunnelClass]:
         """Return all classes, with those that are gone and whose tunnels may not be."""
-        return [*self._classes.values(), *self._gone.values()]
+        return [*self._classes.values(), *self._gone_classes.values()]
 
     def put_namespace(self, name: str, labels: Mapping[str, str]) -> None:
         """Take a namespace's newest labels."""
@@ -147,10 +196,15 @@ class Cache:
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone, and what deleted classes said that no tunnel needs any more."""
         self._tunnels.pop(key, None)
+        self._written.pop(key, None)
         self._opening.discard(key)
         self._waiting.discard(key)
-        for name in [name for name in self._gone if not any(self.tunnels_of(name))]:
-            del self._gone[name]
+        for name in [name for name in self._gone_classes if not any(self.tunnels_of(name))]:
+            del self._gone_classes[name]
+
+    def tunnels(self) -> list[Key]:
+        """Return all tunnels."""
+        return list(self._tunnels)
 
     def tunnels_of(self, class_name: str) -> Iterator[Key]:
         """Yield the tunnels that a class may be the class of."""
@@ -172,8 +226,24 @@ def _version(body: Body) -> int:
     return int(body["metadata"].get("resourceVersion") or 0)
 
 
-def _stripped(body: Body) -> Body:
-    """Return a child without what no decision needs: tokens, and who set which field."""
+def _lean(body: Body) -> Body:
+    """Return a child without what no decision needs: tokens, a Pod's long spec, who set which field."""
     metadata = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
-    rest = {k: v for k, v in body.items() if not (k == "data" and body["kind"] == Kind.SECRET)}
+    unread = _UNREAD.get(body["kind"], ())
+    rest = {k: v for k, v in body.items() if k not in unread}
+    if body["kind"] == Kind.POD:
+        rest["status"] = _lean_pod_status(body.get("status") or {})
     return {**rest, "metadata": metadata}
+
+
+def _lean_pod_status(status: Body) -> Body:
+    kept = {name: status[name] for name in ("phase", "message") if name in status}
+    kept["conditions"] = [
+        {name: condition[name] for name in ("type", "status", "message") if name in condition}
+        for condition in status.get("conditions") or ()
+    ]
+    kept["containerStatuses"] = [
+        {name: container[name] for name in ("state", "lastState") if name in container}
+        for container in status.get("containerStatuses") or ()
+    ]
+    return kept

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..api.keys import Key
 from ..core import backoff
+from ..core.looks import Look
 from ..core.observed import DeviceAnswer, Failure, Step
-from ..errors import Terminal, TunnelError
+from ..errors import Postponed, Terminal, TunnelError
+
+POSTPONED_SPREAD = timedelta(seconds=2)
 
 Revision = tuple[Any, ...]
 """What a failure is about: the generations of the Tunnel and of its class."""
@@ -21,6 +24,7 @@ class _Entry:
     answer: DeviceAnswer | None = None
     leased_at: datetime | None = None
     announced: datetime | None = None
+    look: Look | None = None
 
 
 class Memory:
@@ -50,9 +54,15 @@ class Memory:
         """Record a failed attempt and when to try again."""
         entry = self._entries.setdefault(key, _Entry(()))
         before = entry.failures.get(step)
-        attempts = 1 if before is None else before.attempts + 1
-        is_terminal = isinstance(error, Terminal)
-        wait = backoff.TERMINAL if is_terminal else backoff.delay(attempts, self._jitter())
+        attempts = 0 if before is None else before.attempts
+        is_terminal, wait = isinstance(error, Terminal), backoff.TERMINAL
+        if isinstance(error, Postponed):
+            # Not all at once, when what they wait for has come.
+            wait = POSTPONED_SPREAD * self._jitter()
+            wait += error.retry_after or timedelta(0)
+        else:
+            attempts += 1
+            wait = wait if is_terminal else backoff.delay(attempts, self._jitter())
         failure = Failure(
             reason=error.reason,
             message=error.message,
@@ -86,6 +96,15 @@ class Memory:
     def keep_lease(self, key: Key, at: datetime | None) -> None:
         """Record when the forwarder's token was made, or that its key is not the same any more."""
         self._entries.setdefault(key, _Entry(())).leased_at = at
+
+    def look(self, key: Key) -> Look | None:
+        """Return what was last found in Azure, unless something was done there since."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.look
+
+    def keep_look(self, key: Key, look: Look | None) -> None:
+        """Record what was found in Azure, or that it is not known any more."""
+        self._entries.setdefault(key, _Entry(())).look = look
 
     def announced(self, key: Key) -> datetime | None:
         """Return which end of the tunnel has been announced."""

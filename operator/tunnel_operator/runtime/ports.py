@@ -32,11 +32,17 @@ class Cluster(Protocol):
     async def get_tunnel(self, key: Key) -> Tunnel | None:
         """Return a Tunnel as it is now; None when there is none."""
 
-    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> None:
-        """Make this the operator's part of the status; nothing happens when the Tunnel is gone."""
+    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
+        """Make this the operator's part of the status and return the Tunnel as it is then.
 
-    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> None:
-        """Add the operator's finalizer, or take it away, of this very Tunnel and no later namesake."""
+        None: it is gone, and nothing has happened.
+        """
+
+    async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
+        """Add the operator's finalizer, or take it away, of this very Tunnel and no later namesake.
+
+        Return the Tunnel as it is then; None when it is gone.
+        """
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         """Make an object as the manifest says and return it as it is then.
@@ -73,11 +79,21 @@ class Recorder(Protocol):
 class Relay(Protocol):
     """Azure Relay's management. `klass` says which namespace."""
 
-    async def observe(self, klass: TunnelClassSpec, name: str) -> HybridConnection | None:
-        """Return what there is, changing nothing; None when there is nothing."""
+    async def observe(
+        self, klass: TunnelClassSpec, name: str, *, with_rules: bool
+    ) -> HybridConnection | None:
+        """Return what there is, changing nothing; None when there is nothing.
 
-    async def ensure(self, klass: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
-        """Make the hybrid connection and its rules, or put them right."""
+        Without rules it may be as old as a minute, and costs next to nothing.
+        """
+
+    async def ensure(
+        self, klass: TunnelClassSpec, wanted: EnsureHybridConnection
+    ) -> HybridConnection | None:
+        """Make the hybrid connection and its rules, or put them right.
+
+        Return what is there then, or None when that is not known.
+        """
 
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         """Remove the hybrid connection; removed already counts as done."""

@@ -1,6 +1,7 @@
 """The one code path: gather, plan, report, execute, until there is nothing left to do."""
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -12,12 +13,10 @@ from tunnel_forwarder.protocol.method import CloseRequest, OpenRequest
 from tunnel_forwarder.protocol.secret import Secret
 from tunnel_forwarder.protocol.urls import RelayEndpoint
 
-from ..api.conditions import Condition
 from ..api.keys import Key
-from ..api.reasons import ConditionType, Reason
-from ..api.tunnel import DeviceStatus, Tunnel, TunnelStatus
+from ..api.tunnel import DeviceStatus, Tunnel
 from ..api.tunnel_class import Naming, TunnelClass
-from ..core import names
+from ..core import looks, names
 from ..core.actions import (
     Action,
     AddFinalizer,
@@ -35,6 +34,7 @@ from ..core.actions import (
     RemoveFinalizer,
     step_of,
 )
+from ..core.looks import Look
 from ..core.manifests import with_secret_version, with_token
 from ..core.observed import (
     DeviceAnswer,
@@ -45,15 +45,19 @@ from ..core.observed import (
     Step,
 )
 from ..core.plan import plan
-from ..errors import TunnelError
+from ..errors import Postponed, TunnelError
 from .cache import Cache
 from .leadership import Leadership
 from .memory import Memory, Revision
 from .ports import Clock, Cluster, Devices, Events, Recorder, Relay
+from .reporter import Reporter, Round
 from .rollout import Rollout
 
 MAX_ROUNDS = 8
 """How often one pass looks again after it has acted; more can only come from a fault of ours."""
+
+READ_AGAIN = timedelta(seconds=1)
+"""How old the Tunnel may be that a pass goes on with; each of its writes returns it as it is then."""
 
 log = structlog.get_logger(__name__)
 
@@ -74,13 +78,20 @@ class World:
     rollout: Rollout = field(default_factory=Rollout)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
+class _Pass(Round):
     """What all actions of one round are about."""
 
-    key: Key
-    tunnel: Tunnel
-    klass: TunnelClass | None
+    def __init__(self, tunnel: Tunnel, klass: TunnelClass | None, cache: Cache) -> None:
+        super().__init__(tunnel)
+        self.key = tunnel.key
+        self.klass = klass
+        self._cache = cache
+
+    def keep(self, written: Tunnel | None) -> None:
+        """Take what a write returned; its echo by the watch is no news if nobody else has changed it."""
+        super().keep(written)
+        if written is not None and written.is_like(self.tunnel):
+            self._cache.wrote_tunnel(self.key, written.metadata.resource_version)
 
 
 class Reconciler:
@@ -90,6 +101,7 @@ class Reconciler:
         self._world = world
         self._controller_name = controller_name
         self._default_image = default_image
+        self._reporter = Reporter(world.cluster, world.events, world.memory, world.leadership)
 
     async def reconcile(self, key: Key) -> datetime | None:
         """Do all that can be done for a Tunnel now; return when to look again, if ever.
@@ -98,14 +110,14 @@ class Reconciler:
         Raises NotLeadingError, alone or in a group, when this process may not act any more.
         """
         world = self._world
+        tunnel, read_at = await world.cluster.get_tunnel(key), world.clock()
         for _ in range(MAX_ROUNDS):
-            tunnel = await world.cluster.get_tunnel(key)
-            if tunnel is None:
+            if tunnel is None or tunnel.is_gone:
                 world.memory.forget(key)
                 world.recorder.forget(key)
                 world.rollout.forget(key)
                 return None
-            current = _Pass(key, tunnel, world.cache.class_of(tunnel))
+            current = _Pass(tunnel, world.cache.class_of(tunnel), world.cache)
             if not self._is_mine(current.klass):
                 world.recorder.forget(key)
                 return None
@@ -114,12 +126,15 @@ class Reconciler:
             decision = plan(tunnel, current.klass, observed, now, default_image=self._default_image)
             world.cache.note_opening(key, is_open=decision.stage is not None)
             world.rollout.follow(key, _class_name(current), decision.stage, now)
-            await self._report(tunnel, decision.status)
-            await self._tell(current, decision)
+            await self._reporter.say(current, decision)
             world.recorder.report(tunnel, decision.status, observed.failures)
             if not decision.branches:
                 return decision.recheck_at
-            await self._execute(current, decision.branches)
+            await self._execute(current, decision)
+            tunnel = current.newest
+            if world.clock() >= read_at + READ_AGAIN:
+                # It may have been deleted or edited while something was waited for.
+                tunnel, read_at = await world.cluster.get_tunnel(key), world.clock()
         log.warning("reconcile.unsettled", tunnel=str(key), rounds=MAX_ROUNDS)
         return world.clock() + timedelta(seconds=1)
 
@@ -132,6 +147,7 @@ class Reconciler:
         revision: Revision = (tunnel.metadata.uid, tunnel.metadata.generation, generation)
         memory.failures(current.key, revision)
         remote = await self._look(current, now)
+        look = memory.look(current.key)
         answer = memory.answer(current.key)
         if answer is None and tunnel.status.device is not None:
             answer = DeviceAnswer(tunnel.status.device)
@@ -140,7 +156,9 @@ class Reconciler:
         return Observed(
             has_place=klass is None or self._world.cache.has_place(tunnel, klass),
             hybrid_connection=remote,
+            looked_at=look.at if look else None,
             children=self._world.cache.children(current.key),
+            routes=self._world.cache.routes,
             answer=answer,
             leased_at=memory.leased_at(current.key),
             announced=memory.announced(current.key),
@@ -158,48 +176,39 @@ class Reconciler:
             return NoHybridConnection.ABSENT
         if current.klass is None:
             return NoHybridConnection.UNKNOWN
-        name = names.hybrid_connection(current.tunnel, current.klass.spec.hybrid_connection_naming)
+        tunnel, klass, look = current.tunnel, current.klass.spec, world.memory.look(current.key)
+        pod = world.cache.children(current.key).get(Kind.POD)
+        if look is not None and not looks.is_due(
+            tunnel, look, pod, world.memory.answer(current.key), now
+        ):
+            return look.found
         failure = world.memory.failure(current.key, Step.LOOK)
         if failure is not None and now < failure.retry_at:
             return NoHybridConnection.UNKNOWN
+        name = names.hybrid_connection(tunnel, klass.hybrid_connection_naming)
+        is_own = klass.hybrid_connection_naming is Naming.TUNNEL
+        with_rules = not is_own or looks.needs_rules(tunnel, look, pod, now)
         try:
-            found = await world.relay.observe(current.klass.spec, name)
+            found = await world.relay.observe(klass, name, with_rules=with_rules)
         except TunnelError as error:
             self._failed(current, Step.LOOK, error)
             return NoHybridConnection.UNKNOWN
         world.memory.succeed(current.key, Step.LOOK)
-        return NoHybridConnection.ABSENT if found is None else found
+        seen = NoHybridConnection.ABSENT if found is None else found
+        rules_at = now if with_rules or look is None else look.rules_at
+        world.memory.keep_look(current.key, Look(seen, now, rules_at))
+        return seen
 
-    async def _report(self, tunnel: Tunnel, status: TunnelStatus) -> None:
-        before = tunnel.status
-        ours = before.model_copy(update={"conditions": tuple(_ours(before.conditions))})
-        if status.to_dict() == ours.to_dict():
-            return
-        self._world.leadership.require()
-        await self._world.cluster.apply_status(tunnel, status)
-        ready, was = status.condition(ConditionType.READY), before.condition(ConditionType.READY)
-        if ready is not None and (was is None or was.reason != ready.reason):
-            log.info(
-                "tunnel.ready" if ready.status == "True" else "tunnel.not_ready",
-                tunnel=str(tunnel),
-                correlation_id=names.correlation_id(tunnel),
-                reason=ready.reason,
-                message=ready.message,
-            )
-
-    async def _tell(self, current: _Pass, decision: Plan) -> None:
-        for notice in decision.notices:
-            try:
-                await self._world.events.record(current.tunnel, notice)
-            except TunnelError as error:
-                log.warning("event.lost", tunnel=str(current.key), message=error.message)
-            if notice.reason is Reason.EXPIRES_SOON:
-                self._world.memory.keep_announced(current.key, decision.status.expires_at)
-
-    async def _execute(self, current: _Pass, branches: tuple[Branch, ...]) -> None:
+    async def _execute(self, current: _Pass, decision: Plan) -> None:
+        done = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            for branch in branches:
+            tasks = [
                 group.create_task(self._execute_branch(current, branch))
+                for branch in decision.branches
+            ]
+            group.create_task(self._reporter.meanwhile(current, decision, done))
+            await asyncio.wait(tasks)
+            done.set()
 
     async def _execute_branch(self, current: _Pass, branch: Branch) -> None:
         for action in branch:
@@ -215,8 +224,10 @@ class Reconciler:
 
     def _failed(self, current: _Pass, step: Step, error: TunnelError) -> None:
         failure = self._world.memory.fail(current.key, step, error, self._world.clock())
-        log.warning(
-            "step.failed",
+        is_postponed = isinstance(error, Postponed)
+        log.log(
+            logging.DEBUG if is_postponed else logging.WARNING,
+            "step.postponed" if is_postponed else "step.failed",
             tunnel=str(current.key),
             correlation_id=names.correlation_id(current.tunnel),
             step=step,
@@ -230,15 +241,15 @@ class Reconciler:
         world, tunnel = self._world, current.tunnel
         match action:
             case AddFinalizer():
-                await world.cluster.set_finalizer(tunnel, present=True)
+                current.keep(await world.cluster.set_finalizer(tunnel, present=True))
             case RemoveFinalizer():
-                await world.cluster.set_finalizer(tunnel, present=False)
+                current.keep(await world.cluster.set_finalizer(tunnel, present=False))
             case ApplyForwarderPod(manifest, is_known):
                 secret = world.cache.children(current.key).get(Kind.SECRET)
                 pod = with_secret_version(manifest, secret.version if secret else "")
-                world.cache.put_child(await world.cluster.apply(pod, is_known=is_known))
+                world.cache.put_written(await world.cluster.apply(pod, is_known=is_known))
             case ApplyObject(manifest, is_known):
-                world.cache.put_child(await world.cluster.apply(manifest, is_known=is_known))
+                world.cache.put_written(await world.cluster.apply(manifest, is_known=is_known))
             case DeleteObject():
                 await self._delete_object(current, action)
             case _:
@@ -249,13 +260,16 @@ class Reconciler:
         world, tunnel = self._world, current.tunnel
         match action:
             case EnsureHybridConnection():
-                await world.relay.ensure(klass.spec, action)
+                await self._ensure(current, klass, action)
                 # What was made anew has new keys, and no listener: both ends have to be told again.
                 world.memory.keep_lease(current.key, None)
                 world.memory.keep_answer(current.key, None)
             case DeleteHybridConnection(name):
+                world.memory.keep_look(current.key, None)
                 await world.relay.delete(klass.spec, name)
+                self._keep_look(current, NoHybridConnection.ABSENT)
             case DeleteRules(name, rules):
+                world.memory.keep_look(current.key, None)
                 await world.relay.delete_rules(klass.spec, name, rules)
             case OpenDevice():
                 await self._open_device(current, klass, action)
@@ -267,10 +281,23 @@ class Reconciler:
             case ApplyForwarderSecret(manifest, name, expires_at, is_known):
                 token = await self._token(klass, name, names.send_rule(tunnel), expires_at)
                 secret = with_token(manifest, token.reveal())
-                world.cache.put_child(await world.cluster.apply(secret, is_known=is_known))
+                world.cache.put_written(await world.cluster.apply(secret, is_known=is_known))
                 world.memory.keep_lease(current.key, world.clock())
             case _:
                 assert_never(action)
+
+    async def _ensure(
+        self, current: _Pass, klass: TunnelClass, action: EnsureHybridConnection
+    ) -> None:
+        # What a call that fails leaves behind is not known.
+        self._world.memory.keep_look(current.key, None)
+        made = await self._world.relay.ensure(klass.spec, action)
+        if made is not None:
+            self._keep_look(current, made)
+
+    def _keep_look(self, current: _Pass, found: HybridConnection | NoHybridConnection) -> None:
+        now = self._world.clock()
+        self._world.memory.keep_look(current.key, Look(found, now, now))
 
     async def _open_device(self, current: _Pass, klass: TunnelClass, action: OpenDevice) -> None:
         world = self._world
@@ -304,7 +331,7 @@ class Reconciler:
             current.key.namespace, action.kind, action.name, action.uid
         )
         if left is not None:
-            world.cache.put_child(left)
+            world.cache.put_written(left)
         else:
             gone = world.cache.children(current.key).get(action.kind)
             if gone is not None and gone.uid == action.uid:
@@ -344,9 +371,3 @@ def _close_request(tunnel: Tunnel) -> CloseRequest:
         uid=tunnel.metadata.uid,
         correlation_id=names.correlation_id(tunnel),
     )
-
-
-def _ours(conditions: tuple[Condition, ...]) -> list[Condition]:
-    """Return the conditions that the operator writes; others may have added theirs."""
-    types = set(ConditionType)
-    return [condition for condition in conditions if condition.type in types]

@@ -95,8 +95,10 @@ class Workers:
             return "failed"
         except Exception as error:
             if _is_fenced(error):
-                # Whoever leads now looks at all Tunnels; here nothing is to be done any more.
+                # Whoever leads now looks at all Tunnels. That may be this process again, if its renewal
+                # came late and nobody else has taken over: then nothing else would bring the key back.
                 log.warning("pass.fenced", tunnel=str(key))
+                self._again(key)
                 return "fenced"
             # A fault of ours in one pass must not end the work on all other tunnels.
             log.exception("pass.crashed", tunnel=str(key))

@@ -141,7 +141,7 @@ def test_a_window_grows_for_a_reader_that_keeps_up_and_for_no_other(ends, stream
     opener, acceptor = ends
     opener.send(stream, b"x" * 3 * mux.WINDOW)
     acceptor.consumed(stream, len(joined(pass_on(opener, acceptor))), late=late)
-    assert acceptor._streams[stream].window == (1 if late else 2) * mux.WINDOW
+    assert acceptor._streams[stream].window == (1 if late else 4) * mux.WINDOW
 
 
 def test_growth_is_bounded_for_one_and_for_all():

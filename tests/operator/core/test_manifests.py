@@ -2,7 +2,7 @@ import base64
 import json
 from datetime import timedelta
 
-from support.tunnels import IMAGE, NOON, a_class, a_tunnel
+from support.tunnels import GATEWAY, IMAGE, NOON, a_class, a_tunnel
 from tunnel_forwarder.protocol.settings import ForwarderSettings
 from tunnel_operator.core import manifests
 from tunnel_operator.core.terms import agree
@@ -95,6 +95,28 @@ def test_the_ingress_has_the_classs_ways():
     assert ingress["metadata"]["annotations"]["issuer"] == "x"
     [path] = ingress["spec"]["rules"][0]["http"]["paths"]
     assert path["backend"] == {"service": {"name": "mri-7", "port": {"name": "web"}}}
+
+
+def test_a_route_leads_from_the_classs_gateway_to_one_port():
+    klass = a_class(exposure={"gateway": GATEWAY, "domain": "tunnels.test"})
+    wish = {"http": {"sectionName": "web"}, "tcp": {"portName": "ssh"}}
+    tunnel, terms = made(klass, expose={"gateway": wish})
+    http, tcp = [manifests.make_route(tunnel, route, "g/v1") for route in terms.routes]
+    assert (http["apiVersion"], http["kind"], http["metadata"]["name"]) == (
+        "g/v1",
+        "HTTPRoute",
+        "mri-7-http",
+    )
+    assert http["spec"] == {
+        "parentRefs": [{"name": "edge", "namespace": "gateways", "sectionName": "web"}],
+        "hostnames": ["mri-7.imaging.tunnels.test"],
+        "rules": [{"backendRefs": [{"name": "mri-7", "port": 80}]}],
+    }
+    assert tcp["spec"] == {
+        "parentRefs": [{"name": "edge", "namespace": "gateways"}],
+        "rules": [{"backendRefs": [{"name": "mri-7", "port": 22}]}],
+    }
+    assert tcp["metadata"]["ownerReferences"][0]["uid"] == tunnel.metadata.uid
 
 
 def test_the_policy_lets_in_clients_and_nobody_else():

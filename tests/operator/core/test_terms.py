@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from support.tunnels import IMAGE, NOON, a_class, a_tunnel, class_body
+from support.tunnels import GATEWAY, IMAGE, NOON, a_class, a_tunnel, class_body
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.core.terms import Refusal, Terms, agree
 
@@ -52,6 +52,12 @@ def test_an_ipv6_target_loses_its_brackets():
     [
         (a_class(), {"ttl": "13h"}, Reason.TTL_TOO_LONG),
         (a_class(), {"expose": {"ingress": {}}}, Reason.NO_HOST),
+        (
+            a_class(exposure={"gateway": GATEWAY}),
+            {"expose": {"gateway": {"http": {}}}},
+            Reason.NO_HOST,
+        ),
+        (a_class(), {"expose": {"gateway": {"tcp": {}}}}, Reason.NO_GATEWAY),
         (a_class(relay=relay(caBundle="@@")), {}, Reason.INVALID_CLASS),
         (a_class(portName="test"), {}, Reason.TOO_MANY_PORTS),
         (
@@ -92,3 +98,39 @@ def test_the_devices_revision_follows_what_it_is_asked_for():
     assert one == terms().device_revision(NOON)
     assert one != terms().device_revision(NOON + timedelta(seconds=1))
     assert one != terms(ports=[{"name": "ssh", "port": 22}]).device_revision(NOON)
+
+
+TLS_PORTS = [
+    {"name": "web", "port": 80, "protocol": "HTTP"},
+    {"name": "admin", "port": 443, "protocol": "HTTPS"},
+    {"name": "ssh", "port": 22},
+    {"name": "rdp", "port": 3389},
+]
+
+
+def routes(wish, **gateway):
+    klass = a_class(exposure={"gateway": GATEWAY | gateway, "domain": "tunnels.test"})
+    return terms(klass, ports=TLS_PORTS, expose={"gateway": wish})
+
+
+def test_each_route_takes_the_first_port_that_fits_or_the_one_that_is_named():
+    agreed = routes({"http": {}, "tls": {}, "tcp": {}}, sectionName="all")
+    made = [(r.kind.value, r.port.name, r.host, r.section_name) for r in agreed.routes]
+    host = "mri-7.imaging.tunnels.test"
+    assert made == [
+        ("HTTPRoute", "web", host, "all"),
+        ("TLSRoute", "admin", host, "all"),
+        ("TCPRoute", "ssh", None, "all"),
+    ]
+    agreed = routes({"tls": {"portName": "rdp", "host": "a.test"}, "tcp": {"sectionName": "x"}})
+    made = [(r.kind.value, r.port.name, r.host, r.section_name) for r in agreed.routes]
+    assert made == [("TLSRoute", "rdp", "a.test", None), ("TCPRoute", "ssh", None, "x")]
+
+
+def test_the_url_is_the_gateways_and_the_ingress_goes_before_it():
+    assert routes({"http": {"host": "a.test"}}).url == "http://a.test"
+    assert routes({"http": {"host": "a.test"}}, scheme="https").url == "https://a.test"
+    assert routes({"tls": {"host": "a.test"}}).url is None
+    klass = a_class(exposure={"gateway": GATEWAY})
+    both = {"ingress": {"host": "i.test"}, "gateway": {"http": {"host": "g.test"}}}
+    assert terms(klass, expose=both).url == "http://i.test"

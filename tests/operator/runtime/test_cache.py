@@ -2,7 +2,7 @@ from support.tunnels import a_class, a_tunnel
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION
 from tunnel_operator.core.observed import Kind
-from tunnel_operator.runtime.cache import Cache
+from tunnel_operator.runtime.cache import GONE_KEPT, Cache
 
 KEY = Key("imaging", "mri-7")
 
@@ -42,6 +42,24 @@ def test_the_end_of_an_earlier_namesake_does_not_remove_the_later():
     assert cache.children(KEY) == {}
 
 
+def test_an_answer_that_comes_after_the_watch_reported_its_object_gone_brings_nothing_back():
+    cache = Cache()
+    cache.put_child(pod(10))
+    cache.drop_child(pod(12))
+    # The answer to our own delete: on its way out, which it has got to the end of meanwhile.
+    assert cache.put_child(pod(11)) == KEY
+    assert cache.children(KEY) == {}
+    cache.put_child(pod(13, uid="u2"))
+    assert version(cache) == "13"
+
+
+def test_what_is_gone_is_remembered_for_a_bounded_number_of_objects():
+    cache = Cache()
+    for number in range(GONE_KEPT + 5):
+        cache.drop_child(pod(number, uid=str(number)))
+    assert len(cache._gone) == GONE_KEPT
+
+
 def test_what_bears_no_label_of_ours_is_nobodys():
     cache = Cache()
     body = pod(1)
@@ -75,3 +93,32 @@ def test_finds_a_tunnels_class_and_a_classs_tunnels():
     assert list(cache.tunnels_of("b")) == [KEY]
     cache.drop_tunnel(KEY)
     assert list(cache.tunnels_of("b")) == []
+
+
+def test_the_watch_brings_no_news_of_our_own_newest_write():
+    cache = Cache()
+    cache.put_written(pod(10))
+    assert cache.is_echo(KEY, pod(9))
+    assert cache.is_echo(KEY, pod(10))
+    assert not cache.is_echo(KEY, pod(11))
+    cache.drop_child(pod(11))
+    assert not cache.is_echo(KEY, pod(10))
+
+
+def test_a_pod_is_kept_without_what_no_decision_needs():
+    cache = Cache()
+    status = {
+        "phase": "Running",
+        "podIP": "10.244.0.9",
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "now"}],
+        "containerStatuses": [{"state": {"running": {}}, "imageID": "long"}],
+    }
+    cache.put_child(pod(1, spec={"containers": []}, status=status))
+    assert cache.children(KEY)[Kind.POD].body == pod(
+        1,
+        status={
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"state": {"running": {}}}],
+        },
+    )

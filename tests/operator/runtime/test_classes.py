@@ -145,7 +145,7 @@ async def test_what_is_remembered_of_a_class_mends_its_tunnels_and_closes_them(w
     assert without_remains(world)
     # And with its last tunnel it is forgotten.
     world.cache.drop_tunnel(key)
-    assert world.cache.classes() == []
+    assert world.cache.classes_in_use() == []
 
 
 async def test_what_breaks_without_its_class_is_said(world):

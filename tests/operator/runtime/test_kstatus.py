@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from support.kstatus import KStatus, kstatus
 from support.operator_world import Crash, OperatorWorld, ended_status
-from support.tunnels import a_class, tunnel_body
+from support.tunnels import GATEWAY, a_class, class_body, tunnel_body
 from tunnel_operator.api.keys import Key
+from tunnel_operator.api.tunnel_class import TunnelClass
 from tunnel_operator.core.observed import Kind
 
 KEY = Key("imaging", "mri-7")
@@ -22,7 +23,14 @@ CRD = yaml.safe_load((Path(__file__).parents[3] / "crds/tunnels.yaml").read_text
 [VERSION] = CRD["spec"]["versions"]
 FRESH = VERSION["schema"]["openAPIV3Schema"]["properties"]["status"]["default"]
 
-FOR_A_PERSON = {"ClassNotFound", "TTLTooLong", "NotAllowed", "NoHost", "DeviceRefused"}
+FOR_A_PERSON = {
+    "ClassNotFound",
+    "TTLTooLong",
+    "NotAllowed",
+    "NoHost",
+    "NoGateway",
+    "DeviceRefused",
+}
 """Of the reasons that can come up in this world, those that waiting does not mend."""
 
 AT_REST = {"Open", "Expired", "Idle", "Suspended"}
@@ -111,6 +119,7 @@ class Watching(RuleBasedStateMachine):
                 {"renewals": 2},
                 {"expose": {"ingress": {}}},
                 {"expose": {}},
+                {"expose": {"gateway": {"http": {"host": "a.test"}}}},
                 {"ports": [{"name": "ssh", "port": 22}, {"name": "db", "port": 5432}]},
                 {"ports": [{"name": "web", "port": 80, "protocol": "HTTP"}]},
             ]
@@ -155,6 +164,19 @@ class Watching(RuleBasedStateMachine):
     def device_reboots(self):
         self.world.azure.listening.clear()
         self.world.run_kubelet()
+
+    @rule(refused=st.sampled_from([{}, {"Accepted": "NoMatchingParent"}, {"ResolvedRefs": "Why"}]))
+    def gateway_answers(self, refused):
+        self.world.run_gateway(**refused)
+
+    @rule(has_gateway=st.booleans())
+    def class_changes(self, has_gateway):
+        spec = {"exposure": {"gateway": GATEWAY}} if has_gateway else {}
+        body = class_body(**spec)
+        body["metadata"]["generation"] = self.classes[0].metadata.generation + 1
+        self.classes = [TunnelClass.from_dict(body)]
+        if self.world.classes:
+            self.class_comes_and_goes(is_there=True)
 
     @rule(outage=st.booleans())
     def azure_fails(self, outage):

@@ -6,7 +6,7 @@ from support.tunnels import NOON
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.core.observed import Step
-from tunnel_operator.errors import Retryable, Terminal
+from tunnel_operator.errors import Postponed, Retryable, Terminal
 from tunnel_operator.runtime.memory import Memory
 
 KEY = Key("imaging", "mri-7")
@@ -57,3 +57,10 @@ def test_steps_fail_apart(memory):
     assert memory.failure(KEY, Step.HYBRID_CONNECTION) is None
     memory.forget(KEY)
     assert memory.failure(KEY, Step.DEVICE) is None
+
+
+def test_what_was_not_tried_is_no_failed_attempt(memory):
+    memory.fail(KEY, Step.DEVICE, OFFLINE, NOON)
+    postponed = Postponed(Reason.DEVICE_OFFLINE, "later", retry_after=timedelta(seconds=50))
+    failure = memory.fail(KEY, Step.DEVICE, postponed, NOON)
+    assert (failure.attempts, failure.retry_at) == (1, NOON + timedelta(seconds=50))

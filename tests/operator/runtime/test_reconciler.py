@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from support.operator_world import Crash, OperatorWorld, ended_status
-from support.tunnels import a_class, tunnel_body
+from support.tunnels import GATEWAY, a_class, tunnel_body
 from tunnel_forwarder.protocol import sas
 from tunnel_operator.core.observed import Kind
 
@@ -96,9 +96,12 @@ async def test_waits_for_an_offline_device_and_opens_when_it_comes(world):
     assert world.ready(key) == ("False", "DeviceOffline")
     await world.pass_time(key, timedelta(minutes=5))
     attempts = world.azure.calls["open mri-7"]
-    assert 8 <= attempts <= 20
+    assert 5 <= attempts <= 10
+    assert (
+        "the next try is at 2026-03-01T12:0" in world.tunnel(key).status.condition("Ready").message
+    )
     world.azure.online.add("mri-7")
-    await world.pass_time(key, timedelta(seconds=31))
+    await world.pass_time(key, timedelta(seconds=121))
     assert world.ready(key) == ("True", "Open")
 
 
@@ -262,6 +265,7 @@ async def test_edited_and_deleted_children_are_put_back(world):
 async def test_a_hybrid_connection_that_was_removed_is_made_again_with_new_tokens(world):
     key = world.apply(tunnel_body())
     await world.settle(key)
+    await world.pass_time(key, timedelta(minutes=1))
     world.azure.connections.clear()
     world.azure.listening.clear()
     world.run_kubelet()
@@ -384,6 +388,70 @@ async def test_a_second_tunnel_to_a_stock_device_waits_and_says_for_whom(world):
     assert list(world.azure.connections) == ["mri-7"]
 
 
+ROUTED = {"expose": {"gateway": {"http": {"host": "a.test"}, "tcp": {}}}}
+
+
+def with_gateway(world):
+    world.classes = [a_class(exposure={"gateway": GATEWAY})]
+    world.start_operator()
+
+
+async def test_routes_are_made_followed_put_back_and_removed(world):
+    with_gateway(world)
+    key = world.apply(tunnel_body(**ROUTED))
+    await world.settle(key)
+    assert world.ready(key) == ("False", "WaitingForGateway")
+    world.run_gateway(Accepted="NotAllowedByListeners")
+    await world.settle(key)
+    assert world.ready(key) == ("False", "RouteNotAccepted")
+    world.run_gateway()
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+    assert world.tunnel(key).status.url == "http://a.test"
+    route = world.cluster.child(Kind.HTTP_ROUTE)
+    route["spec"]["hostnames"] = ["b.test"]
+    world.cluster.touch(route)
+    gone = world.cluster.child(Kind.TCP_ROUTE)
+    del world.cluster.children["imaging", Kind.TCP_ROUTE, "mri-7-tcp"]
+    world.cache.drop_child(gone)
+    world.cluster.feed(world.cache)
+    await world.settle(key)
+    world.run_gateway()
+    await world.settle(key)
+    assert world.cluster.child(Kind.HTTP_ROUTE)["spec"]["hostnames"] == ["a.test"]
+    assert world.ready(key) == ("True", "Open")
+    world.apply(tunnel_body())
+    await world.settle(key)
+    assert not {kind for _, kind, _ in world.cluster.children} & set(world.routes)
+    assert world.ready(key) == ("True", "Open")
+
+
+async def test_a_tunnel_with_routes_costs_no_write_and_leaves_nothing(world):
+    with_gateway(world)
+    key = world.apply(tunnel_body(**ROUTED))
+    await world.settle(key)
+    world.run_gateway()
+    await world.settle(key)
+    writes = dict(world.cluster.writes)
+    await world.pass_time(key, timedelta(minutes=20))
+    assert dict(world.cluster.writes) == writes
+    world.delete(key)
+    await world.reconcile(key)
+    assert without_remains(world)
+
+
+async def test_a_cluster_without_the_gateway_api_is_told_apart_and_all_else_works(world):
+    world.routes.clear()
+    with_gateway(world)
+    key = world.apply(tunnel_body(**ROUTED))
+    await world.settle(key)
+    assert world.ready(key) == ("False", "GatewayAPINotInstalled")
+    assert world.tunnel(key).status.condition("ForwarderReady").status == "True"
+    world.apply(tunnel_body())
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+
+
 async def test_a_service_of_somebody_else_is_left_alone(world):
     foreign = {
         "kind": "Service",
@@ -440,7 +508,7 @@ async def crash_and_recover(world, key, at):
     return crashed
 
 
-@pytest.mark.parametrize("at", range(14))
+@pytest.mark.parametrize("at", range(12))
 async def test_killed_after_any_step_of_opening_it_ends_in_the_same_state(world, at):
     key = world.apply(tunnel_body())
     assert await crash_and_recover(world, key, at)
@@ -450,7 +518,7 @@ async def test_killed_after_any_step_of_opening_it_ends_in_the_same_state(world,
     assert world.azure.calls["open mri-7"] <= 2
 
 
-@pytest.mark.parametrize("at", range(7))
+@pytest.mark.parametrize("at", range(6))
 async def test_killed_after_any_step_of_closing_everything_is_removed(world, at):
     key = world.apply(tunnel_body())
     await world.settle(key)

@@ -7,6 +7,7 @@ from support.tunnels import NOON
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.errors import Retryable
+from tunnel_operator.runtime.leadership import NotLeadingError
 from tunnel_operator.runtime.workers import Workers
 from tunnel_operator.runtime.workqueue import WorkQueue
 
@@ -70,6 +71,13 @@ async def test_a_failed_pass_comes_again(stand):
     stand.queue.add(A)
     await stand.until(lambda: stand.visits.count(A) == 2)
     assert stand.outcomes[0] == "failed"
+
+
+async def test_a_pass_that_was_fenced_comes_again_in_case_the_lead_comes_back(stand):
+    stand.answers[A] = ExceptionGroup("branches", [NotLeadingError()])
+    stand.queue.add(A)
+    await stand.until(lambda: stand.visits.count(A) == 2)
+    assert stand.outcomes[0] == "fenced"
 
 
 async def test_comes_back_when_the_pass_asked_for_it(stand):

@@ -1,0 +1,1 @@
+"""The operator with a fleet of Tunnels, beside a client that only writes what has to be written."""

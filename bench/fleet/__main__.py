@@ -1,0 +1,169 @@
+"""Run the scenarios and write the report: `python -m fleet`."""
+
+import argparse
+import asyncio
+import json
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from support.processes import Program
+
+from . import counting, report
+from .fleet import Fleet
+from .limit import Limit
+from .stage import Stage, standing, tunnel_class
+
+RESULTS = Path(__file__).parent.parent / "results"
+UNBOUND = {"ARM_PER_SECOND": "100000", "METHODS_PER_SECOND": "100000"}
+WORKERS = 16
+LATENCY = 0.05
+QUIET_SECONDS = 5
+
+Record = dict[str, Any]
+
+
+async def open_fleet(stage: Stage, fleet: Fleet, operator: Program) -> Record:
+    """Make the Tunnels and wait until all are Ready."""
+    pid = operator.pid
+    audit, azure = stage.server.audit.stat().st_size, await stage.azure_calls()
+    cpu, began = counting.usage(pid)["cpu_s"], time.monotonic()
+    await fleet.make()
+    made = time.monotonic() - began
+    await fleet.until_ready(within=1800)
+    took = time.monotonic() - began
+    await asyncio.sleep(QUIET_SECONDS)
+    return _measured(stage, pid, audit, cpu) | {
+        "seconds": round(took, 1),
+        "made_s": round(made, 1),
+        "azure": await _calls_since(stage, azure),
+    }
+
+
+async def close_fleet(stage: Stage, fleet: Fleet, operator: Program) -> Record:
+    """Delete the Tunnels and wait until all are gone, in Azure as well."""
+    audit, azure = stage.server.audit.stat().st_size, await stage.azure_calls()
+    cpu, began = counting.usage(operator.pid)["cpu_s"], time.monotonic()
+    await fleet.delete()
+    await fleet.until_gone(within=1800)
+    took = time.monotonic() - began
+    left = await stage.azure("GET", "/hybrid-connections")
+    return _measured(stage, operator.pid, audit, cpu) | {
+        "seconds": round(took, 1),
+        "azure": await _calls_since(stage, azure),
+        "left_in_azure": len(left),
+    }
+
+
+async def restart(stage: Stage, fleet: Fleet, operator: Program, port: int) -> Record:
+    """Stop and start the operator, and see what it does about Tunnels that are all as they should be."""
+    await operator.stop()
+    audit, azure = stage.server.audit.stat().st_size, await stage.azure_calls()
+    began = time.monotonic()
+    await operator.start()
+    await counting.until_seen(port, fleet.count, within=1800)
+    took = time.monotonic() - began
+    await asyncio.sleep(QUIET_SECONDS)
+    return _measured(stage, operator.pid, audit, 0.0) | {
+        "seconds": round(took, 1),
+        "azure": await _calls_since(stage, azure),
+    }
+
+
+async def limit(stage: Stage, count: int) -> Record:
+    """Let the bare client do it."""
+    async with asyncio.TaskGroup() as group, Fleet(stage.kube, count).watched() as fleet:
+        writing = group.create_task(Limit(stage.kube, tunnel_class(stage), WORKERS).run())
+        began = time.monotonic()
+        await fleet.make()
+        await fleet.until_ready(within=600)
+        opened = time.monotonic()
+        await fleet.delete()
+        await fleet.until_gone(within=600)
+        writing.cancel()
+    return {
+        "open": {"seconds": round(opened - began, 1)},
+        "close": {"seconds": round(time.monotonic() - opened, 1)},
+    }
+
+
+def _measured(stage: Stage, pid: int, audit: int, cpu: float) -> Record:
+    usage = counting.usage(pid)
+    requests = counting.requests_since(stage.server.audit, audit)
+    return {
+        "operator": usage | {"cpu_s": round(usage["cpu_s"] - cpu, 2)},
+        "requests": dict(requests.most_common()),
+        "writes": counting.writes(requests),
+        "load": counting.load(),
+    }
+
+
+async def _calls_since(stage: Stage, before: dict[str, int]) -> dict[str, int]:
+    now = await stage.azure_calls()
+    return {name: count - before[name] for name, count in now.items()}
+
+
+async def scenario(name: str, count: int, folder: Path, **options: Any) -> Record:
+    """Run one scenario on a stage of its own."""
+    record: Record = {"scenario": name, "tunnels": count}
+    folder.mkdir(parents=True)
+    async with standing(folder) as stage:
+        if options.get("limit"):
+            stage.devices.are_asked = False
+            record["limit"] = await limit(stage, count)
+            stage.devices.are_asked = True
+        await stage.slow_azure(options.get("latency", 0.0))
+        operator, port = stage.operator(**options.get("settings", {}))
+        await operator.start()
+        try:
+            await counting.until_seen(port, 0, within=60)
+            record["idle"] = counting.usage(operator.pid)
+            async with Fleet(stage.kube, count).watched() as fleet:
+                record["open"] = await open_fleet(stage, fleet, operator)
+                if options.get("restart"):
+                    record["restart"] = await restart(stage, fleet, operator, port)
+                record["close"] = await close_fleet(stage, fleet, operator)
+        finally:
+            await operator.stop()
+    return record
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tunnels", type=int, nargs="+", default=[500, 1000])
+    parser.add_argument("--only", nargs="+", choices=("raised", "limit", "default"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    records: list[Record] = []
+    with tempfile.TemporaryDirectory(prefix="bench-fleet-") as folder:
+        for name, count, options in _scenarios(given.tunnels):
+            if given.only and name not in given.only:
+                continue
+            print(f"{name}, {count} Tunnels", flush=True)
+            where = Path(folder) / f"{name}-{count}"
+            records.append(asyncio.run(scenario(name, count, where, **options)))
+            print(json.dumps(records[-1]), flush=True)
+    given.results.mkdir(parents=True, exist_ok=True)
+    (given.results / "operator.json").write_text(json.dumps(records, indent=1) + "\n")
+    report.write(records, given.results)
+
+
+def _scenarios(counts: list[int]) -> list[tuple[str, int, Record]]:
+    return [
+        *(("limit", count, {"limit": True, "settings": UNBOUND}) for count in counts),
+        *(
+            ("raised", count, {"latency": LATENCY, "restart": True, "settings": UNBOUND})
+            for count in counts
+        ),
+        *(("default", count, {"latency": LATENCY, "restart": True}) for count in counts),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The real API server, the simulated Azure, its devices and a node: what the operator meets."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from bridge.processes import free_port
+from simulation import running, until_exists
+from support.kubectl import Kubectl, install
+from support.processes import Program
+from tunnel_azure_sim.identity.assertion import make_assertion
+from tunnel_dev import apiserver
+from tunnel_dev.apiserver import ApiServer
+
+from .devices import Devices
+from .kube import Kube
+from .node import Node
+
+DEVICES = 20
+NAMESPACES = 10
+PLANES = ("arm", "hub", "identity")
+_SIM_PORTS = ("--identity-port", "--arm-port", "--relay-port", "--hub-port")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a scenario works with."""
+
+    server: ApiServer
+    kubectl: Kubectl
+    kube: Kube
+    endpoints: dict[str, Any]
+    devices: Devices
+    folder: Path
+
+    def operator(self, **settings: str) -> tuple[Program, int]:
+        """Return the operator with its own rights and no others, not started, and its health port."""
+        token = self.folder / "federated-token"
+        subject = "system:serviceaccount:tunnels-system:tunnel-operator"
+        token.write_text(make_assertion(subject=subject, expires_at=int(time.time()) + 7200))
+        port = free_port()
+        identity = self.endpoints["identity"]
+        environment = {
+            "KUBECONFIG": str(_kubeconfig(self)),
+            "FORWARDER_IMAGE": "registry.test/forwarder:1",
+            "POD_NAMESPACE": "tunnels-system",
+            "HEALTH_PORT": str(port),
+            "LOG_LEVEL": "INFO",
+            # As in the image.
+            "MALLOC_ARENA_MAX": "2",
+            "AZURE_AUTHORITY_HOST": identity["authorityHost"],
+            "AZURE_TENANT_ID": identity["tenantId"],
+            "AZURE_CLIENT_ID": identity["clientId"],
+            "AZURE_FEDERATED_TOKEN_FILE": str(token),
+            "REQUESTS_CA_BUNDLE": self.endpoints["caFile"],
+            "SSL_CERT_FILE": self.endpoints["caFile"],
+        } | settings
+        log = self.folder / "operator.log"
+        return Program("tunnel_operator", environment=environment, log=log), port
+
+    async def azure(self, method: str, path: str, **body: object) -> Any:
+        """Ask the simulated Azure's own API."""
+        url = self.endpoints["adminUrl"].rstrip("/") + path
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, url, json=body or None) as answer,
+        ):
+            answer.raise_for_status()
+            return await answer.json()
+
+    async def slow_azure(self, seconds: float) -> None:
+        """Let each call to Azure take so much longer."""
+        await self.azure("DELETE", "/faults")
+        for plane in PLANES if seconds else ():
+            await self.azure("POST", "/faults", kind="latency", plane=plane, seconds=seconds)
+
+    async def azure_calls(self) -> dict[str, int]:
+        """Return what was asked of ARM and of the devices so far."""
+        methods = await self.azure("GET", "/method-calls")
+        return {
+            "arm": sum((await self.azure("GET", "/arm-counts")).values()),
+            "methods": len(methods),
+        }
+
+
+@contextlib.asynccontextmanager
+async def standing(folder: Path) -> AsyncIterator[Stage]:
+    """Start it all, empty, and leave nothing behind."""
+    devices = Devices()
+    async with contextlib.AsyncExitStack() as stack:
+        endpoints = await _simulate(folder, stack)
+        server = stack.enter_context(apiserver.running())
+        kube = await stack.enter_async_context(Kube.connected(server))
+        await stack.enter_async_context(devices.connected(endpoints))
+        kubectl = await asyncio.to_thread(install, server)
+        stage = Stage(server, kubectl, kube, endpoints, devices, folder)
+        await _prepare(stage)
+        async with asyncio.TaskGroup() as group:
+            node = group.create_task(Node(kube, devices.until_open).run())
+            yield stage
+            node.cancel()
+
+
+async def _simulate(folder: Path, stack: contextlib.AsyncExitStack) -> dict[str, Any]:
+    # azure-iot-device dials one port only, so each simulation has an address of its own.
+    address = "127." + ".".join(str(secrets.randbelow(250) + 2) for _ in range(3))
+    words = [word for option in _SIM_PORTS for word in (option, "0")]
+    for number in range(DEVICES):
+        words += ["--device", f"device-{number}"]
+    state = folder / "azure"
+    process = await stack.enter_async_context(
+        running(
+            *("-m", "tunnel_azure_sim", "--address", address, "--state-dir", str(state)),
+            *("--admin-port", "0", "--relay-namespace", "clinic-relay", *words),
+            directory=folder,
+            name="azure",
+        )
+    )
+    file = state / "endpoints.json"
+    await until_exists(file, process)
+    endpoints: dict[str, Any] = json.loads(file.read_text())
+    return endpoints
+
+
+async def _prepare(stage: Stage) -> None:
+    for number in range(NAMESPACES):
+        name = f"clinic-{number}"
+        for path, body in (
+            ("/api/v1/namespaces", {"metadata": {"name": name}}),
+            # A controller's work, and there are none here.
+            (f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": "default"}}),
+        ):
+            await stage.kube("POST", path, body)
+    await stage.kube("POST", "/apis/tunnels.dev/v1alpha1/tunnelclasses", tunnel_class(stage))
+
+
+def tunnel_class(stage: Stage) -> dict[str, Any]:
+    """Return the class of all Tunnels here."""
+    arm, relay = stage.endpoints["arm"], stage.endpoints["relay"][0]
+    authorities = Path(stage.endpoints["caFile"]).read_bytes()
+    return {
+        "apiVersion": "tunnels.dev/v1alpha1",
+        "kind": "TunnelClass",
+        "metadata": {"name": "azure"},
+        "spec": {
+            "relay": {
+                "subscriptionId": arm["subscriptionId"],
+                "resourceGroup": arm["resourceGroup"],
+                "namespace": relay["namespace"],
+                "endpoint": relay["endpoint"],
+                "resourceManagerEndpoint": arm["baseUrl"],
+                "caBundle": base64.b64encode(authorities).decode(),
+            },
+            "iotHub": {"hostName": stage.endpoints["hubs"][0]["hostName"]},
+        },
+    }
+
+
+def _kubeconfig(stage: Stage) -> Path:
+    token = stage.kubectl(
+        "create", "token", "tunnel-operator", "-n", "tunnels-system", "--duration=2h"
+    ).strip()
+    path = stage.folder / "operator.kubeconfig"
+    cluster = {"server": stage.server.url, "certificate-authority": str(stage.server.ca)}
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "operator",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "operator", "user": {"token": token}}],
+        "contexts": [{"name": "operator", "context": {"cluster": "c", "user": "operator"}}],
+    }
+    path.write_text(json.dumps(content))
+    return path

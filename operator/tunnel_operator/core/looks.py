@@ -1,0 +1,77 @@
+"""When Azure is asked anew what there is of a tunnel, and how closely. Each question costs of one budget."""
+
+import zlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..api.reasons import ConditionType
+from ..api.tunnel import Tunnel
+from .observed import Child, DeviceAnswer, HybridConnection, NoHybridConnection
+from .pods import is_ready
+
+POLL = timedelta(minutes=5)
+"""How often Azure is looked at when nothing else gives occasion to."""
+
+LOOK_AGAIN = timedelta(seconds=15)
+"""The same while the way is not whole: a device that forgot the tunnel gives no sign of it."""
+
+JUST_NOW = timedelta(seconds=2)
+"""For so long a look is good whatever has happened since: what is said of the tunnel lags behind, too."""
+
+RULES_AGAIN = timedelta(hours=1)
+"""How often at least the rules of a tunnel that is open are looked at, too: those of many take many calls,
+and one that is missing shows in a forwarder that is ready no longer."""
+
+LISTENER_LAG = timedelta(seconds=30)
+"""How long Azure may take to count a listener that the device says it has opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found in Azure, when, and since when its rules are taken to be as they were seen."""
+
+    found: HybridConnection | NoHybridConnection
+    at: datetime
+    rules_at: datetime
+
+
+def is_due(
+    tunnel: Tunnel,
+    look: Look | None,
+    pod: Child | None,
+    answer: DeviceAnswer | None,
+    now: datetime,
+) -> bool:
+    """Tell whether what is known is too old.
+
+    While the forwarder is ready it has just met the device in Azure. When it ceases to be, what was seen
+    before that is worth nothing.
+    """
+    if look is None:
+        return True
+    if is_ready(pod):
+        return now >= look.at + (POLL if is_open(tunnel) else LOOK_AGAIN)
+    if is_open(tunnel):
+        return now >= look.at + JUST_NOW
+    if answer is not None and answer.at is not None:
+        counted_at = answer.at + LISTENER_LAG
+        if look.at < counted_at <= now:
+            return True
+    return now >= look.at + LOOK_AGAIN
+
+
+def needs_rules(tunnel: Tunnel, look: Look | None, pod: Child | None, now: datetime) -> bool:
+    """Tell whether a look is to include the rules. Those of a tunnel that works are seldom of interest."""
+    if not is_open(tunnel) or not is_ready(pod):
+        return True
+    if look is None:
+        # This process has just begun, and so have all its tunnels for it.
+        return False
+    share = zlib.crc32(tunnel.metadata.uid.encode()) / (1 << 32)
+    return now >= look.rules_at + RULES_AGAIN * (1 + share) / 2
+
+
+def is_open(tunnel: Tunnel) -> bool:
+    """Tell whether the tunnel was open when its status was last written."""
+    ready = tunnel.status.condition(ConditionType.READY)
+    return ready is not None and ready.status == "True"

@@ -1,0 +1,105 @@
+"""What the operator's own adapter asks of ARM, and how often."""
+
+import asyncio
+
+import pytest
+from azure.identity.aio import WorkloadIdentityCredential
+from azure.mgmt.relay.aio import RelayAPIMgmtClient
+
+from support.tunnels import class_body
+from tunnel_operator.adapters.budget import Budget
+from tunnel_operator.adapters.relay import API_VERSION, LISTING_SECONDS, ArmRelay
+from tunnel_operator.api.tunnel_class import TunnelClass
+from tunnel_operator.core.actions import EnsureHybridConnection
+
+
+class Time:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+@pytest.fixture
+async def relay(sim, klass, workload, time):  # noqa: ARG001 - the SDK finds it in the environment
+    budget = Budget("ARM", rate=1000, burst=1000, monotonic=time)
+    ca_file = str(sim.endpoints.ca_file)
+    async with WorkloadIdentityCredential(connection_verify=ca_file) as credential:
+        made = ArmRelay(credential, budget, lambda *_: None, monotonic=time)
+        # An operator is told whom to trust before aiohttp is imported.
+        made._clients[_address(klass)] = RelayAPIMgmtClient(
+            credential,
+            klass.relay.subscription_id,
+            klass.relay.resource_manager_endpoint,
+            credential_scopes=[klass.relay.resource_manager_audience],
+            api_version=API_VERSION,
+            retry_total=0,
+            connection_verify=ca_file,
+        )
+        yield made
+        await made.close()
+
+
+def _address(klass):
+    where = klass.relay
+    return (
+        where.subscription_id,
+        where.resource_manager_endpoint,
+        where.resource_manager_audience,
+    )
+
+
+@pytest.fixture
+def klass(sim):
+    body = class_body()
+    body["spec"]["relay"] |= {
+        "subscriptionId": sim.endpoints.subscription_id,
+        "resourceGroup": sim.endpoints.resource_group,
+        "namespace": "demo",
+        "resourceManagerEndpoint": sim.endpoints.arm_base_url,
+    }
+    return TunnelClass.from_dict(body).spec
+
+
+def wanted(name):
+    rules = ((f"send-{name}", "Send"), (f"listen-{name}", "Listen"))
+    return EnsureHybridConnection(name, f"uid-{name}", f"imaging/{name}", rules)
+
+
+async def test_what_was_made_is_as_a_look_finds_it(relay, klass):
+    made = await relay.ensure(klass, wanted("a"))
+    assert made == await relay.observe(klass, "a", with_rules=True)
+    assert made.owner_name == "imaging/a"
+
+
+async def test_nothing_costs_one_request(relay, klass, sim):
+    assert await relay.observe(klass, "a", with_rules=True) is None
+    assert sim.arm_counts() == {"GET": 1}
+
+
+@pytest.mark.parametrize("page_size", [2], indirect=True)
+async def test_many_tunnels_share_one_list(relay, klass, sim, time):
+    names = ["a", "b", "c"]
+    for name in names:
+        await relay.ensure(klass, wanted(name))
+    seen = await asyncio.gather(*(relay.observe(klass, name, with_rules=False) for name in names))
+    assert [one.owner_name for one in seen] == ["imaging/a", "imaging/b", "imaging/c"]
+    assert {one.rules for one in seen} == {None}
+    assert sim.arm_counts()["GET"] == 2  # pages
+    time.now = LISTING_SECONDS - 1
+    await relay.delete(klass, "a")
+    await relay.observe(klass, "b", with_rules=False)
+    assert sim.arm_counts()["GET"] == 2
+    time.now = LISTING_SECONDS
+    assert await relay.observe(klass, "a", with_rules=False) is None
+
+
+async def test_what_is_younger_than_the_list_is_asked_for_by_itself(relay, klass):
+    await relay.observe(klass, "a", with_rules=False)
+    made = await relay.ensure(klass, wanted("a"))
+    assert await relay.observe(klass, "a", with_rules=False) == made

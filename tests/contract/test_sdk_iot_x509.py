@@ -1,0 +1,111 @@
+"""azure-iot-device with certificates, and over WebSocket, unmodified."""
+
+import socket
+from dataclasses import replace
+
+import pytest
+from azure.iot.device import X509, Message, MethodResponse
+from azure.iot.device.aio import IoTHubDeviceClient, IoTHubModuleClient
+from azure.iot.device.exceptions import CredentialError
+from cryptography.hazmat.primitives import hashes
+
+from support.certificates import make_self_signed, thumbprint
+from support.iot import call, closing, in_thread, serve
+from tunnel_azure_sim import AzureSim, HubConfig, SimConfig, Timings
+
+# azure-iot-device makes its TLS settings in a way that Python deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"
+)
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    return make_self_signed(tmp_path, "x-1")
+
+
+@pytest.fixture
+async def x509_device(registry, certificate):
+    prints = (thumbprint(certificate[0], hashes.SHA256()), "0" * 64)
+    return await in_thread(registry.create_device_with_x509, "x-1", *prints, "enabled")
+
+
+def x509_client(sim, files, kind=IoTHubDeviceClient, **names):
+    certificate_file, key_file = files
+    return kind.create_from_x509_certificate(
+        X509(str(certificate_file), str(key_file)),
+        "demo-hub.azure-devices.net",
+        gateway_hostname=sim.endpoints.hubs[0].host_name.rpartition(":")[0],
+        server_verification_cert=sim.endpoints.ca_file.read_text(),
+        connection_retry=False,
+        **names,
+    )
+
+
+async def test_device_with_a_certificate_is_made_called_and_refused(
+    sim, manager, x509_device, certificate, tmp_path
+):
+    assert x509_device.authentication.type == "selfSigned"
+    assert x509_device.authentication.x509_thumbprint.primary_thumbprint
+    client = x509_client(sim, certificate, device_id="x-1")
+
+    async def answer(request):
+        await client.send_method_response(MethodResponse(request.request_id, 200, request.payload))
+
+    await serve(client, answer)
+    await sim.until(lambda: sim.device("x-1").accepts_methods)
+    assert (await call(manager, device="x-1", payload=[1])).payload == [1]
+    await client.shutdown()
+    stranger = x509_client(sim, make_self_signed(tmp_path, "stranger"), device_id="x-1")
+    with pytest.raises(CredentialError):
+        await stranger.connect()
+    await stranger.shutdown()
+
+
+async def test_module_with_a_certificate(sim, registry, certificate):
+    prints = (thumbprint(certificate[0], hashes.SHA1()), "0" * 40)  # noqa: S303 - Azure's other kind
+    await in_thread(registry.create_module_with_x509, "mri-7", "agent", "", *prints)
+    names = {"device_id": "mri-7", "module_id": "agent"}
+    client = x509_client(sim, certificate, IoTHubModuleClient, **names)
+    await client.connect()
+    assert sim.device("mri-7/agent").connected
+    await client.shutdown()
+
+
+@pytest.fixture
+async def https_sim(azure_state):
+    """A simulation whose REST API has the port that azure-iot-device dials for WebSockets."""
+    config = SimConfig.for_tests(azure_state, timings=Timings(close=1.0))
+    with socket.socket() as probe:
+        try:
+            probe.bind((config.address, 443))
+        except OSError as error:
+            pytest.skip(f"azure-iot-device dials port 443, which can not be had here: {error}")
+    config = replace(config, hubs=(HubConfig("demo-hub", ("mri-7",), port=443),))
+    async with AzureSim(config) as running:
+        yield running
+
+
+async def test_device_over_websocket(https_sim, monkeypatch):
+    sim = https_sim
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(sim.endpoints.ca_file))
+    client = IoTHubDeviceClient.create_from_connection_string(
+        sim.endpoints.hubs[0].device("mri-7").connection_string.reveal(),
+        server_verification_cert=sim.endpoints.ca_file.read_text(),
+        websockets=True,
+        connection_retry=False,
+    )
+
+    async def answer(request):
+        await client.send_method_response(MethodResponse(request.request_id, 200, request.payload))
+
+    await serve(client, answer)
+    await sim.until(lambda: sim.device("mri-7").accepts_methods)
+    for number in range(3):
+        await client.send_message(Message("x" * 60_000 * number))
+    assert sim.device("mri-7").telemetry_messages == 3
+    with closing(sim.endpoints.hubs[0].connection_string) as manager:
+        payload = "y" * 100_000
+        assert (await call(manager, payload=payload)).payload == payload
+    await client.shutdown()
+    await sim.until(lambda: not sim.device("mri-7").connected)

@@ -1,0 +1,89 @@
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.tunnels import NOON, a_tunnel
+from tunnel_operator.api.tunnel import DeviceStatus
+from tunnel_operator.core.looks import (
+    JUST_NOW,
+    LISTENER_LAG,
+    LOOK_AGAIN,
+    POLL,
+    RULES_AGAIN,
+    Look,
+    is_due,
+    needs_rules,
+)
+from tunnel_operator.core.observed import Child, DeviceAnswer, NoHybridConnection
+
+SECOND = timedelta(seconds=1)
+
+
+def look(at=NOON, rules_at=NOON):
+    return Look(NoHybridConnection.ABSENT, at, rules_at)
+
+
+def pod(*, is_ready):
+    conditions = [{"type": "Ready", "status": "True" if is_ready else "False"}]
+    return Child({"metadata": {}, "status": {"conditions": conditions}})
+
+
+def a_tunnel_that_is(status):
+    condition = {
+        "type": "Ready",
+        "status": status,
+        "reason": "Open",
+        "lastTransitionTime": "2026-03-01T12:00:00Z",
+    }
+    return a_tunnel(status={"conditions": [condition]})
+
+
+OPEN, OPENING = a_tunnel_that_is("True"), a_tunnel_that_is("False")
+
+
+def test_without_a_look_one_is_due():
+    assert is_due(OPEN, None, pod(is_ready=True), None, NOON)
+
+
+def test_an_open_tunnel_with_a_ready_forwarder_is_looked_at_seldom():
+    assert not is_due(OPEN, look(), pod(is_ready=True), None, NOON + POLL - SECOND)
+    assert is_due(OPEN, look(), pod(is_ready=True), None, NOON + POLL)
+
+
+def test_one_that_opens_is_looked_at_more_often():
+    assert not is_due(OPENING, look(), None, None, NOON + LOOK_AGAIN - SECOND)
+    assert is_due(OPENING, look(), None, None, NOON + LOOK_AGAIN)
+
+
+def test_a_forwarder_that_is_ready_no_longer_makes_a_look_due():
+    assert not is_due(OPEN, look(), pod(is_ready=False), None, NOON + SECOND)
+    assert is_due(OPEN, look(), pod(is_ready=False), None, NOON + JUST_NOW)
+
+
+def test_a_listener_is_not_missed_before_azure_may_count_it():
+    answer = DeviceAnswer(DeviceStatus(revision="1"), NOON)
+    counted = NOON + LISTENER_LAG
+    assert is_due(OPENING, look(counted - SECOND), None, answer, counted)
+    assert not is_due(OPENING, look(counted), None, answer, counted + SECOND)
+
+
+@given(st.integers(0, 10_000))
+def test_a_look_that_is_due_stays_due(seconds):
+    for tunnel in (OPEN, OPENING):
+        for forwarder in (None, pod(is_ready=False), pod(is_ready=True)):
+            now = NOON + seconds * SECOND
+            if is_due(tunnel, look(), forwarder, None, now):
+                assert is_due(tunnel, look(), forwarder, None, now + SECOND)
+
+
+def test_rules_are_looked_at_unless_the_tunnel_works():
+    assert needs_rules(OPENING, look(), pod(is_ready=True), NOON)
+    assert needs_rules(OPEN, look(), pod(is_ready=False), NOON)
+    assert not needs_rules(OPEN, look(), pod(is_ready=True), NOON)
+    assert not needs_rules(OPEN, None, pod(is_ready=True), NOON)
+
+
+def test_rules_are_looked_at_once_in_a_while_even_so():
+    assert not needs_rules(OPEN, look(), pod(is_ready=True), NOON + RULES_AGAIN / 2 - SECOND)
+    assert needs_rules(OPEN, look(), pod(is_ready=True), NOON + RULES_AGAIN)

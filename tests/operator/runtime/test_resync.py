@@ -1,0 +1,123 @@
+import copy
+
+import pytest
+
+from support.operator_world import OperatorWorld
+from support.tunnels import class_body, tunnel_body
+from tunnel_operator.api.reasons import Reason
+from tunnel_operator.core.observed import Kind
+from tunnel_operator.errors import Retryable
+from tunnel_operator.runtime.resync import Resync
+
+
+class WorldInventory:
+    """What the world's API server would list."""
+
+    kinds = tuple(Kind)
+
+    def __init__(self, world, classes=None):
+        self.world = world
+        self.listed_classes = classes
+        self.is_away = False
+
+    async def tunnels(self):
+        if self.is_away:
+            raise Retryable(Reason.UNAVAILABLE, "The Kubernetes API can not be reached.")
+        return copy.deepcopy(list(self.world.cluster.tunnels.values()))
+
+    async def classes(self):
+        return self.listed_classes
+
+    async def children(self, kind):
+        found = self.world.cluster.children.items()
+        return [copy.deepcopy(body) for (_, k, _), body in found if k is kind]
+
+
+@pytest.fixture
+async def world():
+    world = OperatorWorld()
+    world.azure.online.add("mri-7")
+    world.key = world.apply(tunnel_body())
+    await world.settle(world.key)
+    world.added = []
+    world.inventory = WorldInventory(world)
+    world.resync = Resync(world.cache, world.inventory, world.added.append)
+    return world
+
+
+async def test_adds_nothing_when_the_watches_told_all(world):
+    await world.resync.compare()
+    assert world.added == []
+
+
+@pytest.mark.parametrize("kind", [Kind.POD, Kind.SECRET, Kind.SERVICE])
+async def test_a_child_that_went_unseen_is_made_again(world, kind):
+    [where] = [where for where in world.cluster.children if where[1] is kind]
+    del world.cluster.children[where]
+    await world.settle(world.key)
+    assert where not in world.cluster.children
+    await world.resync.compare()
+    assert world.added == [world.key]
+    await world.settle(world.key)
+    assert where in world.cluster.children
+    assert world.ready(world.key) == ("True", "Open")
+
+
+async def test_a_child_that_was_changed_unseen_is_looked_at(world):
+    service = world.cluster.child(Kind.SERVICE)
+    service["spec"]["selector"] = {"somebody": "else"}
+    world.cluster.touch(service)
+    await world.resync.compare()
+    assert world.added == [world.key]
+
+
+async def test_a_tunnel_that_came_was_changed_or_went_unseen_is_looked_at(world):
+    other = tunnel_body("mri-8", uid="another")
+    body = world.cluster.tunnels[world.key]
+    new_key = (body["metadata"]["namespace"], "mri-8")
+    world.cluster.tunnels[new_key] = other
+    await world.resync.compare()
+    assert world.added == [new_key]
+    world.added.clear()
+    del world.cluster.tunnels[new_key]
+    body["metadata"]["generation"] += 1
+    await world.resync.compare()
+    assert sorted(world.added) == sorted([world.key, new_key])
+    assert world.cache.tunnels() == [world.key]
+
+
+async def test_a_tunnel_that_was_deleted_unseen_is_looked_at(world):
+    world.cluster.tunnels[world.key]["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    await world.resync.compare()
+    assert world.added == [world.key]
+
+
+async def test_a_class_that_was_changed_or_went_unseen_has_its_tunnels_looked_at(world):
+    body = class_body()
+    world.inventory.listed_classes = [body]
+    await world.resync.compare()
+    assert world.added == []
+    body["metadata"]["generation"] += 1
+    await world.resync.compare()
+    assert world.added == [world.key]
+    world.inventory.listed_classes = []
+    await world.resync.compare()
+    assert world.added == [world.key] * 2
+    assert world.cache.classes() == []
+
+
+async def test_goes_on_when_the_api_is_away(world):
+    class EnoughError(Exception):
+        pass
+
+    world.inventory.is_away = True
+    rounds = 0
+
+    async def sleep(_):
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        await world.resync.run(sleep)
