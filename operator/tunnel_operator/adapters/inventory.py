@@ -58,6 +58,10 @@ class KubeInventory:
             return None
         return await self._pages(f"/apis/{GROUP}/{VERSION}/{tunnel_class.PLURAL}", {})
 
+    async def namespaces(self) -> list[Mapping[str, Any]] | None:
+        """Return the cluster's namespaces; None when they may not be read, as classes may not."""
+        return await self._pages("/api/v1/namespaces", {}) if self._with_classes else None
+
     async def children(self, kind: Kind) -> list[Mapping[str, Any]]:
         """Return the objects of a kind that an operator made."""
         root, plural = self._collections[kind]

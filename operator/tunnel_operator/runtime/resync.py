@@ -38,6 +38,9 @@ class Inventory(Protocol):
     async def classes(self) -> list[Body] | None:
         """Return the TunnelClasses; None when they are not the cluster's."""
 
+    async def namespaces(self) -> list[Body] | None:
+        """Return the cluster's namespaces; None when they may not be read."""
+
     async def children(self, kind: Kind) -> list[Body]:
         """Return the objects of a kind that an operator made."""
 
@@ -62,6 +65,7 @@ class Resync:
     async def compare(self) -> None:
         """Compare once. Raises TunnelError."""
         await self._compare_classes()
+        await self._compare_namespaces()
         for kind in self._inventory.kinds:
             await self._compare_children(kind)
         await self._compare_tunnels()
@@ -83,6 +87,13 @@ class Resync:
             if is_news:
                 self._cache.put_class(klass)
                 self._missed(self._cache.tunnels_of(name), "a class that was changed")
+
+    async def _compare_namespaces(self) -> None:
+        for body in await self._inventory.namespaces() or ():
+            name, labels = body["metadata"]["name"], body["metadata"].get("labels") or {}
+            if self._cache.namespace_labels(name) != labels:
+                self._cache.put_namespace(name, labels)
+                self._missed(self._cache.tunnels_in(name), "a namespace that was changed")
 
     async def _compare_children(self, kind: Kind) -> None:
         # Known before the list is made: what comes later is not in it, and not gone.

@@ -38,7 +38,9 @@ async def test_lists_the_namespaces_that_are_watched_and_no_others():
 
 
 async def test_classes_of_a_file_are_not_the_clusters():
-    assert await KubeInventory(Pages(), (), with_classes=False).classes() is None
+    inventory = KubeInventory(Pages(), (), with_classes=False)
+    assert await inventory.classes() is None
+    assert await inventory.namespaces() is None
 
 
 async def test_routes_are_listed_where_they_are_served():

@@ -28,6 +28,12 @@ class WorldInventory:
     async def classes(self):
         return self.listed_classes
 
+    async def namespaces(self):
+        return [
+            {"metadata": {"name": name, "labels": labels}}
+            for name, labels in self.world.cluster.namespaces.items()
+        ]
+
     async def children(self, kind):
         found = self.world.cluster.children.items()
         return [copy.deepcopy(body) for (_, k, _), body in found if k is kind]
@@ -67,6 +73,15 @@ async def test_a_child_that_was_changed_unseen_is_looked_at(world):
     service = world.cluster.child(Kind.SERVICE)
     service["spec"]["selector"] = {"somebody": "else"}
     world.cluster.touch(service)
+    await world.resync.compare()
+    assert world.added == [world.key]
+
+
+async def test_a_namespace_that_was_changed_unseen_has_its_tunnels_looked_at(world):
+    world.cluster.namespaces = {"imaging": {"team": "imaging"}, "elsewhere": {}}
+    await world.resync.compare()
+    assert world.added == [world.key]
+    assert world.cache.namespace_labels("imaging") == {"team": "imaging"}
     await world.resync.compare()
     assert world.added == [world.key]
 
