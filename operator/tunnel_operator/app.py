@@ -80,6 +80,7 @@ async def run(config: Config) -> None:
             oldest_pass=lambda: workers.oldest_pass().total_seconds(),
             tunnels=lambda: len(world.cache),
         )
+        metrics.watch_leader(world.leadership.is_held)
         classes_file = config.tunnel_classes_file
         for klass in () if classes_file is None else read_classes(classes_file):
             world.cache.put_class(klass)
@@ -120,6 +121,7 @@ def _world(config: Config, api: KubeApi, metrics: Metrics, stack: AsyncExitStack
         credentials.blocking, cluster, config.namespace, methods, metrics.observe_call
     )
     stack.callback(devices.close_threads)
+    metrics.watch_budgets({"arm": arm.__len__, "iothub": methods.__len__})
     guarded = GuardedDevices(devices, _now)
     metrics.watch_breakers(guarded.states)
     return World(
