@@ -20,7 +20,7 @@ from .stage import Stage, standing, tunnel_class
 
 RESULTS = Path(__file__).parent.parent / "results"
 UNBOUND = {"ARM_PER_SECOND": "100000", "METHODS_PER_SECOND": "100000"}
-WORKERS = 16
+WORKERS = 64
 LATENCY = 0.05
 QUIET_SECONDS = 5
 

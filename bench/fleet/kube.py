@@ -38,7 +38,7 @@ class Kube:
         tls = ssl.create_default_context(cafile=str(server.ca))
         tls.load_cert_chain(server.certificate, server.key)
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls, limit=64),
+            connector=aiohttp.TCPConnector(ssl=tls, limit=256),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
             read_bufsize=_LINE_BYTES,
         ) as session:

@@ -96,6 +96,7 @@ async def run(config: Config) -> bool:
             oldest_pass=lambda: workers.oldest_pass().total_seconds(),
             tunnels=lambda: len(world.cache),
         )
+        metrics.watch_leader(world.leadership.is_held)
         classes_file = config.tunnel_classes_file
         for klass in () if classes_file is None else read_classes(classes_file):
             world.cache.put_class(klass)
@@ -145,6 +146,7 @@ def _world(
         credentials.blocking, cluster, config.namespace, methods, metrics.observe_call
     )
     stack.callback(devices.close_threads)
+    metrics.watch_budgets({"arm": arm.__len__, "iothub": methods.__len__})
     guarded = GuardedDevices(devices, _now)
     metrics.watch_breakers(guarded.states)
     return World(

@@ -42,7 +42,7 @@ class Config:
     cluster_id: str = ""
     sweep: str = "report"
     tunnel_classes_file: Path | None = None
-    workers: int = 16
+    workers: int = 64
     arm_per_second: int = 10
     methods_per_second: int = 10
     health_port: int = 8080
@@ -73,7 +73,7 @@ class Config:
             cluster_id=environ.get("CLUSTER_ID") or "",
             sweep=sweep,
             tunnel_classes_file=_path(environ, "TUNNEL_CLASSES_FILE"),
-            workers=_number(environ, "WORKERS", 16, lowest=1),
+            workers=_number(environ, "WORKERS", 64, lowest=1),
             arm_per_second=_number(environ, "ARM_PER_SECOND", 10, lowest=1),
             methods_per_second=_number(environ, "METHODS_PER_SECOND", 10, lowest=1),
             health_port=_number(environ, "HEALTH_PORT", 8080, lowest=0),

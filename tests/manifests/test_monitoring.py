@@ -46,6 +46,8 @@ def exported():
     """Return the labels of each metric that an operator with one Tunnel exports."""
     metrics = Metrics(lambda: NOON)
     metrics.observe_call("arm", "observe", "ok", 0.1)
+    metrics.watch_budgets({"arm": lambda: 0})
+    metrics.watch_breakers(dict)
     condition = {"type": "Ready", "status": "True", "reason": "Open"}
     times = {"openedAt": "2026-03-01T12:00:00Z", "expiresAt": "2026-03-01T13:00:00Z"}
     conditions = [condition | {"lastTransitionTime": "2026-03-01T12:00:00Z"}]

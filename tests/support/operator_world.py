@@ -25,11 +25,11 @@ from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import FINALIZER, Device, Tunnel, TunnelStatus
 from tunnel_operator.api.tunnel_class import TunnelClass, TunnelClassSpec
-from tunnel_operator.core.actions import EnsureHybridConnection
+from tunnel_operator.core.actions import Ask, EnsureHybridConnection
 from tunnel_operator.core.notices import Notice
 from tunnel_operator.core.observed import HybridConnection, Kind
 from tunnel_operator.core.sweep import Marked
-from tunnel_operator.errors import Retryable, Terminal
+from tunnel_operator.errors import Postponed, Retryable, Terminal
 from tunnel_operator.observability.tunnel_metrics import TunnelMetrics
 from tunnel_operator.runtime.cache import Cache
 from tunnel_operator.runtime.guard import GuardedDevices
@@ -175,6 +175,7 @@ class FakeAzure:
     listening: dict[str, OpenRequest | StockListener] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     outage: bool = False
+    postponed: Postponed | None = None
     marks: list[Marked] = field(default_factory=list)
     serial: "count[int]" = field(default_factory=lambda: count(1))
 
@@ -255,6 +256,8 @@ class FakeAzure:
     def _called(self, verb: str) -> None:
         self.hook(verb)
         self.calls[verb] += 1
+        if self.postponed is not None:
+            raise self.postponed
         if self.outage:
             raise Retryable(Reason.UNAVAILABLE, "Azure is down.")
 
@@ -265,9 +268,8 @@ class FakeDevices:
 
     azure: FakeAzure
 
-    async def open(
-        self, klass: TunnelClassSpec, device: Device, request: OpenRequest | None
-    ) -> OpenAnswer | None:
+    async def open(self, klass: TunnelClassSpec, device: Device, ask: Ask) -> OpenAnswer | None:
+        request = await ask.make()
         self._called("open", device)
         if request is None:
             # As the Azure sample's device: it knows where to listen, and says so in its own way.

@@ -2,16 +2,32 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
 
 from ..api.reasons import Reason
-from ..errors import Retryable
+from ..errors import Postponed
 
-LONGEST_WAIT_SECONDS = 60.0
-"""A call that would have to wait longer is given back to the queue, which frees its worker."""
+PATIENCE_SECONDS = 3.0
+"""Who would have to wait longer is given back to the queue, which frees its worker, and keeps its place."""
+
+LONG_SECONDS = 10.0
+
+ROUNDING = 1e-6
+"""What a sum of fractions may be short of; who waits exactly as long as it has to is then served."""
+
+KEPT_SECONDS = 60.0
+"""For so long calls are kept for somebody whose turn has come, or who has taken more than it has used yet."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    calls: int
+    until: float
 
 
 class Budget:
-    """A token bucket: `burst` calls at once, then `rate` a second.
+    """A token bucket with a queue before it: `burst` calls at once, then `rate` a second.
 
     The defaults of callers are Azure's: ARM refills 10 reads or writes a second up to 200 for each
     subscription and principal ("Understand how Azure Resource Manager throttles requests").
@@ -34,19 +50,90 @@ class Budget:
         self._sleep = sleep
         self._tokens = float(burst)
         self._at = monotonic()
+        self._waiting: dict[str, int] = {}
+        self._kept: dict[str, _Kept] = {}
 
-    async def take(self, calls: int = 1) -> None:
-        """Wait until this many calls may be made. Raises Retryable when that would take too long."""
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def take(self, who: str, calls: int = 1, *, ahead: int = 0) -> None:
+        """Wait until this many calls may be made. Raises Postponed when that takes long.
+
+        Whoever is postponed keeps its place, and asks again. `ahead` are further calls that will follow
+        at once: they are taken together, so that what has begun does not have to wait in the middle.
+        """
+        while not self._take_now(who, calls, ahead):
+            wait, before = self._wait(who)
+            if wait > PATIENCE_SECONDS:
+                raise Postponed(
+                    Reason.OPENING,
+                    f"Waiting for {self._name}'s budget, {before} ahead, about {wait:.0f} s.",
+                    retry_after=timedelta(seconds=_next_word(wait)),
+                )
+            try:
+                await self._sleep(wait)
+            except BaseException:
+                self._waiting.pop(who, None)
+                raise
+
+    def release(self, who: str) -> None:
+        """Give back what was taken ahead and is not needed."""
+        kept = self._kept.pop(who, None)
+        if kept is not None:
+            self._tokens += kept.calls
+
+    def _take_now(self, who: str, calls: int, ahead: int) -> bool:
+        """Take calls that are kept, or else get in line and see whose turn it is."""
         now = self._monotonic()
-        refilled = self._tokens + (now - self._at) * self._rate
-        self._tokens, self._at = min(float(self._burst), refilled), now
-        # Below zero the tokens are promised: whoever asks next waits behind whoever asked before.
-        wait = max(0.0, (calls - self._tokens) / self._rate)
-        if wait > LONGEST_WAIT_SECONDS:
-            raise Retryable(
-                Reason.THROTTLED,
-                f"The calls to {self._name} that may be made are taken by other tunnels; waiting.",
-            )
-        self._tokens -= calls
-        if wait > 0:
-            await self._sleep(wait)
+        self._tokens += (now - self._at) * self._rate
+        self._at = now
+        self._serve(now)
+        if not self._use(who, calls, now):
+            # Before the line is looked at again, so that nobody is served out of turn.
+            self._waiting.setdefault(who, calls + ahead)
+            self._serve(now)
+            return self._use(who, calls, now)
+        return True
+
+    def _serve(self, now: float) -> None:
+        """Keep calls for those whose turn has come, and take back what nobody came for."""
+        for who in [who for who, kept in self._kept.items() if kept.until <= now]:
+            self.release(who)
+        while self._waiting:
+            who, calls = next(iter(self._waiting.items()))
+            if calls > self._tokens + ROUNDING:
+                break
+            del self._waiting[who]
+            self._tokens -= calls
+            known = self._kept.get(who)
+            self._kept[who] = _Kept(calls + (known.calls if known else 0), now + KEPT_SECONDS)
+        # Only now: what has come in since the last look may be more, and belongs to those in line.
+        self._tokens = min(float(self._burst), self._tokens)
+
+    def _use(self, who: str, calls: int, now: float) -> bool:
+        kept = self._kept.get(who)
+        if kept is None or kept.calls < calls:
+            return False
+        kept.calls -= calls
+        kept.until = now + KEPT_SECONDS
+        if not kept.calls:
+            del self._kept[who]
+        return True
+
+    def _wait(self, who: str) -> tuple[float, int]:
+        """Return how long somebody in line still waits, and how many are before it."""
+        needed, before = 0, 0
+        for other, calls in self._waiting.items():
+            needed += calls
+            if other == who:
+                break
+            before += 1
+        return max(0.0, (needed - self._tokens) / self._rate), before
+
+
+def _next_word(wait: float) -> float:
+    """Return when somebody in line asks again, which renews what is said of it.
+
+    Halving keeps what is said true within a factor of two, at a handful of words for the longest wait.
+    """
+    return wait if wait < LONG_SECONDS else wait / 2

@@ -20,11 +20,12 @@ from azure.iot.hub.models import CloudToDeviceMethod, CloudToDeviceMethodResult
 from msrest.exceptions import ClientException, HttpOperationError
 
 from tunnel_forwarder.protocol.errors import ProtocolError
-from tunnel_forwarder.protocol.method import CloseRequest, OpenAnswer, OpenRequest
+from tunnel_forwarder.protocol.method import CloseRequest, OpenAnswer
 
 from ..api.reasons import Reason
 from ..api.tunnel import Device
 from ..api.tunnel_class import IoTHub, TunnelClassSpec
+from ..core.actions import Ask
 from ..errors import Retryable, Terminal, TunnelError
 from .azure_errors import classify_hub, hub_error_code
 from .budget import Budget
@@ -65,14 +66,14 @@ class HubDevices:
         """Wait for no call that is under way; each has a deadline."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def open(
-        self, klass: TunnelClassSpec, device: Device, request: OpenRequest | None
-    ) -> OpenAnswer | None:
+    async def open(self, klass: TunnelClassSpec, device: Device, ask: Ask) -> OpenAnswer | None:
         """Ask a device to listen; without a request it is told nothing more.
 
         None: it agreed, and does not speak our version of the answer.
         """
         hub = klass.iot_hub
+        await self._budget.take(ask.tunnel)
+        request = await ask.make()
         payload = None if request is None else request.to_payload()
         method = _method(hub, hub.open_method, payload)
         result = await self._invoke("open", hub, device, method)
@@ -90,6 +91,7 @@ class HubDevices:
         hub = klass.iot_hub
         payload = None if request is None else request.to_payload()
         method = _method(hub, hub.close_method, payload)
+        await self._budget.take(f"close {device}" if request is None else f"close {request.uid}")
         result = await self._invoke("close", hub, device, method)
         if result.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND):
             raise _refusal(device, int(result.status), None)
@@ -106,7 +108,6 @@ class HubDevices:
                 return client.invoke_device_module_method(device.id, device.module, method)
             return client.invoke_device_method(device.id, method)
 
-        await self._budget.take()
         loop = asyncio.get_running_loop()
         try:
             with counted(self._observe, "iothub", verb):

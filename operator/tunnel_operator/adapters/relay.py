@@ -49,6 +49,9 @@ DEADLINE_SECONDS = 30
 
 T = TypeVar("T")
 
+OPENING_CALLS = 6
+"""What opening a tunnel takes: a look, the hybrid connection, two rules, and the keys of both."""
+
 LISTING_SECONDS = 60
 """How old a list of all hybrid connections may be that tunnels are looked up in."""
 
@@ -100,14 +103,16 @@ class ArmRelay:
             if found is not None:
                 return found
         hybrid_connections, place = self._at(klass)
-        async with self._call("observe"):
+        # When nothing is there, making it and reading its keys comes next.
+        async with self._call("observe", name, ahead=OPENING_CALLS - 1):
             connection = await _or_none(hybrid_connections.get(*place, name))
         if connection is None:
             return None
-        async with self._call("observe-rules"):
+        async with self._call("observe-rules", name):
             rules = await _or_none(
                 _names(hybrid_connections.list_authorization_rules(*place, name))
             )
+        self._budget.release(name)
         return None if rules is None else _seen(connection, name, rules)
 
     async def ensure(
@@ -122,7 +127,7 @@ class ArmRelay:
                 requires_client_authorization=True, user_metadata=mark
             )
         )
-        async with self._call("ensure", requests=1 + len(wanted.rules)):
+        async with self._call("ensure", wanted.name, requests=1 + len(wanted.rules)):
             made = None
             if not wanted.is_borrowed:
                 made = await hybrid_connections.create_or_update(*place, wanted.name, connection)
@@ -151,20 +156,20 @@ class ArmRelay:
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         """Remove the hybrid connection; removed already counts as done."""
         hybrid_connections, place = self._at(klass)
-        async with self._call("delete"):
+        async with self._call("delete", name):
             await _or_none(hybrid_connections.delete(*place, name))
 
     async def delete_rules(self, klass: TunnelClassSpec, name: str, rules: tuple[str, ...]) -> None:
         """Remove rules of a hybrid connection; removed already counts as done."""
         hybrid_connections, place = self._at(klass)
         for rule in rules:
-            async with self._call("delete-rule"):
+            async with self._call("delete-rule", name):
                 await _or_none(hybrid_connections.delete_authorization_rule(*place, name, rule))
 
     async def key(self, klass: TunnelClassSpec, name: str, rule: str) -> Secret:
         """Return the key of one of the hybrid connection's rules."""
         hybrid_connections, place = self._at(klass)
-        async with self._call("key"):
+        async with self._call("key", name):
             keys = await _or_none(hybrid_connections.list_keys(*place, name, rule))
         if keys is None:
             raise Retryable(
@@ -195,7 +200,7 @@ class ArmRelay:
         hybrid_connections, place = self._at(klass)
         pages = hybrid_connections.list_by_namespace(*place).by_page()
         while True:
-            async with self._call("list"):
+            async with self._call("list", klass.relay.namespace):
                 try:
                     page = [entry async for entry in await anext(pages)]
                 except StopAsyncIteration:
@@ -225,9 +230,11 @@ class ArmRelay:
         return self._clients[address].hybrid_connections, place
 
     @asynccontextmanager
-    async def _call(self, verb: str, requests: int = 1) -> AsyncIterator[None]:
+    async def _call(
+        self, verb: str, who: str, requests: int = 1, *, ahead: int = 0
+    ) -> AsyncIterator[None]:
         """Wait for the budget, set the deadline, count the call, let no exception of the SDK out."""
-        await self._budget.take(requests)
+        await self._budget.take(who, requests, ahead=ahead)
         try:
             with counted(self._observe, "arm", verb):
                 async with asyncio.timeout(DEADLINE_SECONDS):

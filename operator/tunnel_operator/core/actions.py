@@ -1,11 +1,11 @@
 """The closed list of what the operator can do. An action says what shall be so, and may be repeated."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tunnel_forwarder.protocol.method import Forward
+from tunnel_forwarder.protocol.method import Forward, OpenRequest
 
 from ..api.tunnel import Device, TunnelStatus
 from .notices import Notice
@@ -112,6 +112,17 @@ class DeleteObject:
     kind: Kind
     name: str
     uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """For which tunnel a device is to be asked, and how to make the request once it may be.
+
+    Making it takes a key of the hybrid connection, which costs a call to Azure.
+    """
+
+    tunnel: str
+    make: Callable[[], Awaitable[OpenRequest | None]]
 
 
 Action = (

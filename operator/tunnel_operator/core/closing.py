@@ -87,7 +87,9 @@ def _remote(
 
 
 def _is_worth_another_try(reason: Reason, attempts: int) -> bool:
-    return reason in (Reason.THROTTLED, Reason.UNAVAILABLE) and attempts < CLOSE_ATTEMPTS
+    # It is its own budget that an operator waits for under the name of Opening: nothing was tried yet.
+    reasons = (Reason.THROTTLED, Reason.UNAVAILABLE, Reason.OPENING)
+    return reason in reasons and attempts < CLOSE_ATTEMPTS
 
 
 def _children(observed: Observed) -> Iterator[DeleteObject]:

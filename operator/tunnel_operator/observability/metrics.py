@@ -51,6 +51,17 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
             registry=self.registry,
         )
+        self._leader = Gauge(
+            "tunnel_operator_leader",
+            "1 while this process holds the lead of all replicas, and works; else 0.",
+            registry=self.registry,
+        )
+        self._budgets = Gauge(
+            "tunnel_operator_budget_waiting",
+            "Calls to Azure that wait for the operator's own budget, by service.",
+            ["service"],
+            registry=self.registry,
+        )
         self._breakers = Gauge(
             "tunnel_operator_device_breakers",
             "Devices whose newest direct method failed, by their breaker's state: closed, open or half-open.",
@@ -79,6 +90,15 @@ class Metrics:
         functions = (queue_depth, active_passes, oldest_pass, tunnels)
         for gauge, function in zip(self._gauges, functions, strict=True):
             gauge.set_function(function)
+
+    def watch_leader(self, leads: Callable[[], bool]) -> None:
+        """Show at each scrape whether this process may act."""
+        self._leader.set_function(lambda: float(leads()))
+
+    def watch_budgets(self, waiting: Mapping[str, Callable[[], float]]) -> None:
+        """Show at each scrape how many wait for each service's budget."""
+        for service, count in waiting.items():
+            self._budgets.labels(service).set_function(count)
 
     def watch_breakers(self, states: Callable[[], Mapping[State, int]]) -> None:
         """Show at each scrape how many devices' breakers are in which state."""

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from tunnel_forwarder.protocol.method import CloseRequest, OpenAnswer, OpenRequest
+from tunnel_forwarder.protocol.method import CloseRequest, OpenAnswer
 
 from ..api.base import format_time
 from ..api.tunnel import Device
 from ..api.tunnel_class import TunnelClassSpec
+from ..core.actions import Ask
 from ..core.breaker import ANSWERS, FAULTS, Breaker, State
 from ..errors import Postponed, Retryable, TunnelError
 from .ports import Clock, Devices
@@ -37,12 +38,10 @@ class GuardedDevices:
         self._breakers: dict[Address, Breaker] = {}
         self._seen: dict[Address, datetime] = {}
 
-    async def open(
-        self, klass: TunnelClassSpec, device: Device, request: OpenRequest | None
-    ) -> OpenAnswer | None:
+    async def open(self, klass: TunnelClassSpec, device: Device, ask: Ask) -> OpenAnswer | None:
         """Ask a device to listen, unless it keeps failing."""
         async with self._guarded(klass, device):
-            return await self._devices.open(klass, device, request)
+            return await self._devices.open(klass, device, ask)
 
     async def close(
         self, klass: TunnelClassSpec, device: Device, request: CloseRequest | None

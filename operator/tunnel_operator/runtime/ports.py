@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from tunnel_forwarder.protocol.method import CloseRequest, OpenAnswer, OpenRequest
+from tunnel_forwarder.protocol.method import CloseRequest, OpenAnswer
 from tunnel_forwarder.protocol.secret import Secret
 
 from ..api.keys import Key
 from ..api.tunnel import Device, Tunnel, TunnelStatus
 from ..api.tunnel_class import TunnelClassSpec
-from ..core.actions import EnsureHybridConnection
+from ..core.actions import Ask, EnsureHybridConnection
 from ..core.notices import Notice
 from ..core.observed import Failure, HybridConnection, Kind, Step
 from ..core.sweep import Marked
@@ -111,9 +111,7 @@ class Relay(Protocol):
 class Devices(Protocol):
     """Direct methods of IoT Hub. `klass` says which hub."""
 
-    async def open(
-        self, klass: TunnelClassSpec, device: Device, request: OpenRequest | None
-    ) -> OpenAnswer | None:
+    async def open(self, klass: TunnelClassSpec, device: Device, ask: Ask) -> OpenAnswer | None:
         """Ask a device to listen; without a request it is told nothing more.
 
         None: it agreed, and does not speak our version of the answer.

@@ -23,6 +23,7 @@ from ..core.actions import (
     ApplyForwarderPod,
     ApplyForwarderSecret,
     ApplyObject,
+    Ask,
     Branch,
     CloseDevice,
     DeleteHybridConnection,
@@ -301,10 +302,14 @@ class Reconciler:
 
     async def _open_device(self, current: _Pass, klass: TunnelClass, action: OpenDevice) -> None:
         world = self._world
-        request = (
-            await self._open_request(current.tunnel, klass, action) if action.is_told else None
-        )
-        answer = await world.devices.open(klass.spec, action.device, request)
+
+        async def make() -> OpenRequest | None:
+            if not action.is_told:
+                return None
+            return await self._open_request(current.tunnel, klass, action)
+
+        ask = Ask(str(current.tunnel), make)
+        answer = await world.devices.open(klass.spec, action.device, ask)
         agreed = DeviceStatus(agent=answer.agent if answer else None, revision=action.revision)
         world.memory.keep_answer(current.key, DeviceAnswer(agreed, world.clock()))
 

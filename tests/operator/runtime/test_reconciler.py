@@ -7,7 +7,9 @@ import pytest
 from support.operator_world import Crash, OperatorWorld, ended_status
 from support.tunnels import GATEWAY, a_class, tunnel_body
 from tunnel_forwarder.protocol import sas
+from tunnel_operator.api.reasons import Reason
 from tunnel_operator.core.observed import Kind
+from tunnel_operator.errors import Postponed
 
 
 @pytest.fixture
@@ -103,6 +105,24 @@ async def test_waits_for_an_offline_device_and_opens_when_it_comes(world):
     world.azure.online.add("mri-7")
     await world.pass_time(key, timedelta(seconds=121))
     assert world.ready(key) == ("True", "Open")
+
+
+async def test_says_what_it_waits_for_once(world):
+    words = "Waiting for ARM's budget, 37 ahead, about 4 s."
+    four = timedelta(seconds=4)
+    world.azure.postponed = Postponed(Reason.OPENING, words, retry_after=four)
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    waiting = world.tunnel(key).status.condition("HybridConnectionReady")
+    assert (waiting.reason, waiting.message) == ("Opening", words)
+    writes, calls = world.cluster.writes["status"], world.azure.calls["observe"]
+    world.now += four / 2
+    await world.reconcile(key)
+    assert (world.cluster.writes["status"], world.azure.calls["observe"]) == (writes, calls)
+    world.azure.postponed = None
+    await world.pass_time(key, timedelta(seconds=5))
+    assert world.ready(key) == ("True", "Open")
+    assert [notice.reason for notice in world.told] == ["Opening", "Starting", "Open"]
 
 
 async def test_deleting_removes_everything_and_tells_the_device(world):

@@ -1,0 +1,105 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from support.tunnels import NOON, a_tunnel
+from tunnel_operator.api.reasons import Reason
+from tunnel_operator.api.tunnel import HybridConnectionStatus, Tunnel
+from tunnel_operator.core.actions import AddFinalizer, Plan
+from tunnel_operator.errors import Retryable
+from tunnel_operator.runtime.leadership import Leadership
+from tunnel_operator.runtime.memory import Memory
+from tunnel_operator.runtime.reporter import Reporter, Round
+
+
+class Cluster:
+    def __init__(self):
+        self.written = []
+        self.error = None
+        self.wrote = asyncio.Event()
+
+    async def apply_status(self, tunnel, status):
+        self.wrote.set()
+        if self.error is not None:
+            raise self.error
+        self.written.append(status)
+        body = tunnel.to_dict() | {"status": status.to_dict()}
+        body["metadata"]["resourceVersion"] = "11"
+        return Tunnel.from_dict(body)
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+@pytest.fixture
+def reporter(cluster):
+    leadership = Leadership(lambda: 0.0)
+    leadership.grant(1.0)
+    memory = Memory(lambda: 0.0)
+    patience = timedelta(milliseconds=5)
+    return Reporter(cluster, None, memory, leadership, patience=patience)
+
+
+TUNNEL = a_tunnel(status={"openedAt": "2026-03-01T12:00:00Z"})
+
+
+def plan(*, is_last=False, **changes):
+    branches = () if is_last else ((AddFinalizer(),),)
+    return Plan(branches, TUNNEL.status.model_copy(update=changes))
+
+
+MADE = {"hybrid_connection": HybridConnectionStatus(name="hc")}
+
+
+async def test_what_will_be_overtaken_is_not_written(reporter, cluster):
+    await reporter.say(Round(TUNNEL), plan(**MADE))
+    assert cluster.written == []
+    await reporter.say(Round(TUNNEL), plan(is_last=True, **MADE))
+    assert len(cluster.written) == 1
+
+
+async def test_a_record_is_written_before_anything_is_done(reporter, cluster):
+    current = Round(TUNNEL)
+    await reporter.say(current, plan(opened_at=NOON + timedelta(hours=1)))
+    assert len(cluster.written) == 1
+    assert current.newest.metadata.resource_version == "11"
+
+
+async def test_what_takes_its_time_is_said_meanwhile(reporter, cluster):
+    done = asyncio.Event()
+    saying = asyncio.create_task(reporter.meanwhile(Round(TUNNEL), plan(**MADE), done))
+    await asyncio.wait_for(cluster.wrote.wait(), 5)
+    await saying
+    assert len(cluster.written) == 1
+
+
+async def test_what_is_done_soon_is_not(reporter, cluster):
+    done = asyncio.Event()
+    done.set()
+    await reporter.meanwhile(Round(TUNNEL), plan(**MADE), done)
+    assert cluster.written == []
+
+
+async def test_what_can_not_be_said_ends_nothing(reporter, cluster):
+    cluster.error = Retryable(Reason.UNAVAILABLE, "no API")
+    await reporter.meanwhile(Round(TUNNEL), plan(**MADE), asyncio.Event())
+    assert cluster.written == []
+
+
+def test_the_newest_of_two_writes_counts_whichever_returns_last():
+    older, newer = (
+        TUNNEL.model_copy(
+            update={"metadata": TUNNEL.metadata.model_copy(update={"resource_version": version})}
+        )
+        for version in ("20", "21")
+    )
+    current = Round(TUNNEL)
+    current.keep(newer)
+    current.keep(older)
+    assert current.newest is newer
+    current.keep(None)
+    current.keep(newer)
+    assert current.newest is None
