@@ -13,11 +13,6 @@ from support.certificates import make_self_signed, make_signed, thumbprint
 from support.iot import call, closing, in_thread, serve
 from tunnel_azure_sim import AzureSim, HubConfig, SimConfig, Timings
 
-# azure-iot-device makes its TLS settings in a way that Python deprecates.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"
-)
-
 
 @pytest.fixture
 def certificate(tmp_path):
