@@ -139,6 +139,14 @@ def _add_azure_options(parser: argparse.ArgumentParser) -> None:
     add("--hub", action="append", default=[], metavar="NAME", help="default: demo-hub")
     add("--hub-tier", default="S3", choices=TIERS, help="limits the hubs as in Azure")
     add("--hub-units", type=int, default=1, metavar="N")
+    add(
+        "--hub-authority",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a certificate authority, in PEM, whose signatures let devices in",
+    )
     add("--hub-daily-messages", type=int, metavar="N", help="in place of the tier's own quota")
     add("--dns-name", action="append", default=[], metavar="NAME", help="a further name of ours")
     add("--tenant", default=TENANT_ID, metavar="ID")
@@ -176,6 +184,7 @@ def _config(given: argparse.Namespace) -> SimConfig:
                 tier=given.hub_tier,
                 units=given.hub_units,
                 daily_messages=given.hub_daily_messages,
+                authorities=tuple(given.hub_authority),
             )
             for index, name in enumerate(hubs)
         ),

@@ -50,6 +50,9 @@ class HubConfig:
     daily_messages: int | None = None
     """In place of the tier's own daily quota."""
 
+    authorities: tuple[Path, ...] = ()
+    """Files of those whose signatures let devices in; in Azure they are uploaded to the hub."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:

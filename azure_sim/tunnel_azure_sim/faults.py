@@ -7,9 +7,10 @@ planes' clients do meanwhile. What goes wrong at once, such as a dropped socket,
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from .hub.errors import Code
 
@@ -111,6 +112,9 @@ class SlowReader:
 Fault = Latency | Outage | ArmFailure | HubFailure | LostMethodAnswer | LostAccept | SlowReader
 
 
+_Failure = TypeVar("_Failure", ArmFailure, HubFailure)
+
+
 @dataclass(slots=True)
 class _Counted:
     """A fault that applies to a number of events; `skip` of them pass before."""
@@ -196,29 +200,15 @@ class Faults:
 
     def fails_arm(self, verb: str, resource: str) -> ArmFailure | None:
         """Count an ARM call; return its failure, or None."""
-        hit = None
-        for one in self._counted:
-            if (
-                isinstance(fault := one.fault, ArmFailure)
-                and _fits(fault.verb, verb)
-                and _fits(fault.resource, resource)
-                and one.takes()
-            ):
-                hit = hit or fault
-        return hit
+        return self._first(
+            ArmFailure, lambda one: _fits(one.verb, verb) and _fits(one.resource, resource)
+        )
 
     def fails_hub(self, resource: str, device: str) -> HubFailure | None:
         """Count a REST call of a hub; return its failure, or None."""
-        hit = None
-        for one in self._counted:
-            if (
-                isinstance(fault := one.fault, HubFailure)
-                and _fits(fault.resource, resource)
-                and _fits(fault.device, device)
-                and one.takes()
-            ):
-                hit = hit or fault
-        return hit
+        return self._first(
+            HubFailure, lambda one: _fits(one.resource, resource) and _fits(one.device, device)
+        )
 
     def loses_answer(self, device: str, method: str) -> bool:
         """Count a direct method call that a device (or `device/module`) got; whether its answer is lost."""
@@ -245,6 +235,14 @@ class Faults:
             if _fits(fault.hybrid_connection, hybrid_connection):
                 return fault.bytes_per_second
         return None
+
+    def _first(self, kind: type[_Failure], fits: Callable[[_Failure], bool]) -> _Failure | None:
+        """Count an event for each failure of a kind that fits; return the first that it falls to."""
+        hit = None
+        for one in self._counted:
+            if isinstance(fault := one.fault, kind) and fits(fault) and one.takes():
+                hit = hit or fault
+        return hit
 
     def _generator(self, plane: Plane) -> random.Random:
         """Return a generator that begins anew with each latency: what follows does not depend on before."""

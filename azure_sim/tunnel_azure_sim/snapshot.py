@@ -138,6 +138,7 @@ def _identity(one: Identity) -> dict[str, Any]:
         "createdAt": one.created_at.isoformat(),
         "enabled": one.enabled,
         "thumbprints": one.thumbprints,
+        "byAuthority": one.by_authority,
         "etag": one.etag,
         "generationId": one.generation_id,
         "twin": _twin(one.twin),
@@ -153,6 +154,7 @@ def _read_identity(raw: Mapping[str, Any]) -> Identity:
         datetime.fromisoformat(raw["createdAt"]),
         enabled=raw["enabled"],
         thumbprints=None if prints is None else (prints[0], prints[1]),
+        by_authority=bool(raw.get("byAuthority")),
         etag=raw["etag"],
         generation_id=raw["generationId"],
         # A file of before there were twins has none.

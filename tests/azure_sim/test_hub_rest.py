@@ -137,7 +137,6 @@ async def test_device_is_made_changed_and_removed(rest):
     ({"authentication": {"symmetricKey": {"primaryKey": "not base64!", "secondaryKey": "eA=="}}}, 400004),
     ({"authentication": {"symmetricKey": {"primaryKey": "Schl\u00fcssel", "secondaryKey": "eA=="}}}, 400004),
     ({"authentication": {"type": "other"}}, 400004),
-    ({"authentication": {"type": "certificateAuthority"}}, 400004),
     ({"authentication": {"type": "selfSigned"}}, 400005),
     ({"authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": "AB"}}}, 400004),
 ])  # fmt: skip

@@ -1,13 +1,19 @@
-"""Devices that sign their own certificates, and the TLS of the MQTT port."""
+"""Devices with certificates, their own or an authority's, and the TLS of the MQTT port."""
 
 import asyncio
 import contextlib
 import ssl
+from dataclasses import replace
 
+import aiohttp
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from support.certificates import make_self_signed, thumbprint
+from support.certificates import make_self_signed, make_signed, thumbprint
+from support.raw_hub import HubRest, Mqtt
+from tunnel_azure_sim import AzureSim, HubConfig, SimConfig
+from tunnel_azure_sim.errors import ConfigError
+from tunnel_azure_sim.hub.certificates import read_authorities
 
 SHA_1, SHA_256 = hashes.SHA1(), hashes.SHA256()  # noqa: S303 - what Azure's thumbprints are made by
 
@@ -114,3 +120,64 @@ async def test_stop_cuts_what_has_not_even_begun(sim, mqtt):
     await sim.__aexit__(None, None, None)
     assert asyncio.get_running_loop().time() - began < 3
     writer.transport.abort()
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return make_signed(tmp_path, "authority", None, ca=True)
+
+
+@pytest.fixture
+async def signed_in(state_dir, authority, clock):
+    """Return CONNACK's code for the device x-1 of a hub that knows an authority."""
+    config = SimConfig.for_tests(state_dir, clock=clock)
+    hub = HubConfig("demo-hub", ("mri-7",), 0, authorities=(authority[0],))
+    async with AzureSim(replace(config, hubs=(hub,))) as sim, aiohttp.ClientSession() as http:
+        rest = HubRest(sim, http, clock)
+        body = {"authentication": {"type": "certificateAuthority"}}
+        trust = ssl.create_default_context(cafile=str(sim.endpoints.ca_file))
+        status, _, made = await rest.call("PUT", "/devices/x-1", json=body, ssl=trust)
+        assert (status, made["authentication"]["type"]) == (200, "certificateAuthority")
+        assert made["authentication"]["symmetricKey"]["primaryKey"] is None
+        module = await rest.call("PUT", "/devices/x-1/modules/m", json=body, ssl=trust)
+        assert module[0] == 400
+        clients = []
+
+        async def code(files=None, password=""):
+            context = ssl.create_default_context(cafile=str(sim.endpoints.ca_file))
+            if files is not None:
+                context.load_cert_chain(*files)
+            clients.append(Mqtt(sim, context, clock))
+            return (await clients[-1].code(device="x-1", password=password))[0]
+
+        yield code
+        for client in clients:
+            await client.aclose()
+
+
+async def test_whom_an_authority_of_the_hub_signed(signed_in, authority, tmp_path, clock):
+    between = make_signed(tmp_path, "between", authority, ca=True)
+    files = make_signed(tmp_path, "x-1", between)
+    assert await signed_in(files) == 0
+    clock.forward(2 * 86_400)
+    assert await signed_in(files) == 5
+
+
+async def test_whom_no_authority_of_the_hub_signed(signed_in, authority, tmp_path):
+    assert await signed_in() == 5
+    assert await signed_in(password="SharedAccessSignature sr=x") == 5
+    assert await signed_in(make_self_signed(tmp_path, "x-1")) == 5
+    other = make_signed(tmp_path, "other-authority", None, ca=True)
+    assert await signed_in(make_signed(tmp_path, "x-1", other)) == 5
+    # Its name is another device's; and whom a device signs, no authority has signed.
+    assert await signed_in(make_signed(tmp_path, "x-2", authority)) == 5
+    device = make_signed(tmp_path, "x-3", authority)
+    assert await signed_in(make_signed(tmp_path, "x-1", device)) == 5
+    assert await signed_in(make_signed(tmp_path, "x-1", authority)) == 0
+
+
+def test_a_file_that_is_no_authority(tmp_path):
+    (tmp_path / "ca.pem").write_text("nonsense")
+    for file in (tmp_path / "ca.pem", tmp_path / "none.pem"):
+        with pytest.raises(ConfigError, match="authority"):
+            read_authorities([file])

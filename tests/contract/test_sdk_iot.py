@@ -12,11 +12,6 @@ from azure.iot.hub.models import CloudToDeviceMethod
 
 from support.iot import call, device_client, error_of, serve
 
-# azure-iot-device makes its TLS settings in a way that Python deprecates.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"
-)
-
 
 @pytest.mark.usefixtures("device")
 async def test_method_reaches_the_device_and_comes_back(sim, manager):

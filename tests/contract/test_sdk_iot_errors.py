@@ -20,11 +20,6 @@ from tunnel_operator.api.tunnel import Device
 from tunnel_operator.api.tunnel_class import IoTHub, TunnelClassSpec
 from tunnel_operator.errors import Retryable
 
-# azure-iot-device makes its TLS settings in a way that Python deprecates.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"
-)
-
 
 async def test_wrong_policy_key_is_refused(sim, trust):  # noqa: ARG001 - the SDK finds it in the environment
     text = sim.endpoints.hubs[0].connection_string.reveal()

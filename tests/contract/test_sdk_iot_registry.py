@@ -8,11 +8,6 @@ from msrest.exceptions import HttpOperationError
 
 from support.iot import device_client, error_of, in_thread
 
-# azure-iot-device makes its TLS settings in a way that Python deprecates.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"
-)
-
 
 async def test_registry_makes_devices_that_can_connect(sim, registry, manager):
     made = await asyncio.to_thread(registry.create_device_with_sas, "ct-1", None, None, "enabled")

@@ -9,11 +9,6 @@ from azure.iot.hub.models import Twin, TwinProperties
 from support.iot import error_of, in_thread
 from support.waiting import until
 
-# azure-iot-device makes its TLS settings in a way that Python deprecates.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"
-)
-
 
 def wish(**desired):
     return Twin(properties=TwinProperties(desired=desired))

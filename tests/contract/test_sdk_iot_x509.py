@@ -9,14 +9,9 @@ from azure.iot.device.aio import IoTHubDeviceClient, IoTHubModuleClient
 from azure.iot.device.exceptions import CredentialError
 from cryptography.hazmat.primitives import hashes
 
-from support.certificates import make_self_signed, thumbprint
+from support.certificates import make_self_signed, make_signed, thumbprint
 from support.iot import call, closing, in_thread, serve
 from tunnel_azure_sim import AzureSim, HubConfig, SimConfig, Timings
-
-# azure-iot-device makes its TLS settings in a way that Python deprecates.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"
-)
 
 
 @pytest.fixture
@@ -70,6 +65,26 @@ async def test_module_with_a_certificate(sim, registry, certificate):
     await client.connect()
     assert sim.device("mri-7/agent").connected
     await client.shutdown()
+
+
+async def test_device_whose_certificate_an_authority_signed(azure_state, monkeypatch, tmp_path):
+    authority = make_signed(tmp_path, "authority", None, ca=True)
+    config = SimConfig.for_tests(azure_state, timings=Timings(close=1.0))
+    hub = HubConfig("demo-hub", (), port=0, authorities=(authority[0],))
+    async with AzureSim(replace(config, hubs=(hub,))) as sim:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(sim.endpoints.ca_file))
+        with closing(sim.policy_connection_string("iothubowner")) as registry:
+            make = registry.create_device_with_certificate_authority
+            made = await in_thread(make, "x-1", "enabled")
+        assert made.authentication.type == "certificateAuthority"
+        client = x509_client(sim, make_signed(tmp_path, "x-1", authority), device_id="x-1")
+        await client.connect()
+        assert sim.device("x-1").connected
+        await client.shutdown()
+        stranger = x509_client(sim, make_signed(tmp_path, "x-2", authority), device_id="x-1")
+        with pytest.raises(CredentialError):
+            await stranger.connect()
+        await stranger.shutdown()
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from azure.mgmt.relay.models import (
     RegenerateAccessKeyParameters,
 )
 
+from tunnel_azure_sim import ArmFailure
+
 HC = ("demo", "demo", "hc")
 
 
@@ -139,6 +141,17 @@ async def test_unknown_api_version_is_refused(sim):
     with make_client(sim, Fixed(token), api_version="1999-01-01") as client:
         status, _ = await error_of(HttpResponseError, client.hybrid_connections.get, *HC)
     assert status == 400
+
+
+@pytest.mark.parametrize(("status", "code"), [
+    (429, "TooManyRequests"), (500, "InternalServerError"), (503, "ServerBusy"),
+])  # fmt: skip
+async def test_failures_on_demand(client, sim, status, code):
+    await sim.inject(ArmFailure(status, retry_after=7))
+    get = client.hybrid_connections.get
+    assert await error_of(HttpResponseError, get, *HC) == (status, code)
+    assert sim.faults_in_force == ()
+    assert (await error_of(ResourceNotFoundError, get, *HC))[0] == 404
 
 
 async def test_nobody_at_home(sim):

@@ -76,22 +76,35 @@ def make_certificates(folder: Path) -> Certificates:
 
 def make_self_signed(folder: Path, name: str, *, days: int = 1) -> tuple[Path, Path]:
     """Write a certificate that a device signed itself, and its key; return both files."""
+    return make_signed(folder, name, None, days=days)
+
+
+def make_signed(
+    folder: Path, name: str, issuer: tuple[Path, Path] | None, *, days: int = 1, ca: bool = False
+) -> tuple[Path, Path]:
+    """Write a certificate, those of its issuers behind it, and its key; without an issuer it signs itself."""
     key = ec.generate_private_key(ec.SECP256R1())
+    signer, above, signing_key = None, b"", key
+    if issuer is not None:
+        above = issuer[0].read_bytes()
+        signer = x509.load_pem_x509_certificate(above)
+        signing_key = serialization.load_pem_private_key(issuer[1].read_bytes(), None)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject)
+        .issuer_name(subject if signer is None else signer.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=10))
         .not_valid_after(now + dt.timedelta(days=days))
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), True)
+        .sign(signing_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
     certificate_file, key_file = folder / f"{name}.pem", folder / f"{name}-key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(pem))
+    certificate_file.write_bytes(certificate.public_bytes(pem) + above)
     key_file.write_bytes(
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )

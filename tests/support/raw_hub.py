@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import ssl
 import struct
 
-from support.raw_websocket import DEADLINE, Dialler
+from support.raw_websocket import DEADLINE, Dialler, rest_of
 from tunnel_forwarder.protocol import sas
 
 
@@ -33,11 +32,7 @@ class MqttClient:
             return first, await self.reader.readexactly(size)
 
     async def ended(self):
-        async with asyncio.timeout(DEADLINE):
-            try:
-                return await self.reader.read()
-            except (ConnectionError, ssl.SSLError):
-                return b""
+        return await rest_of(self.reader)
 
 
 def text(value):

@@ -56,6 +56,15 @@ def encode(opcode, payload=b"", *, fin=True, rsv=0, masked=True):
     return bytes(head) + mask + mixed.to_bytes(len(payload), "big")
 
 
+async def rest_of(reader):
+    """Return what still comes until a connection ends, in whatever way."""
+    async with asyncio.timeout(DEADLINE):
+        try:
+            return await reader.read()
+        except (ConnectionError, ssl.SSLError):
+            return b""
+
+
 class RawWebSocket:
     """An upgraded connection. It answers nothing by itself."""
 
@@ -91,11 +100,7 @@ class RawWebSocket:
 
     async def ended(self):
         """Wait for the end of the TCP connection; return what still came."""
-        async with asyncio.timeout(DEADLINE):
-            try:
-                return await self.reader.read()
-            except (ConnectionError, ssl.SSLError):
-                return b""
+        return await rest_of(self.reader)
 
     def abort(self):
         self.writer.transport.abort()

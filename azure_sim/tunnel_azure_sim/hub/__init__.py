@@ -3,6 +3,7 @@
 errors       IoT Hub's error codes and their nested JSON
 model        hubs, devices, modules
 authorization  shared access signatures of policies and devices, Entra tokens
+certificates  those that devices show: thumbprints, authorities
 twins        what a service wishes of a device, and what the device reports
 methods      direct methods: waiting, deadlines, records
 service      the REST API; no HTTP of its own

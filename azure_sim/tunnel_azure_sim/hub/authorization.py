@@ -4,11 +4,9 @@ Documentation "Control access to IoT Hub using shared access signatures": keys a
 no scheme, `skn` names the policy and is absent from a device's own token.
 """
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from cryptography import x509
 
 from tunnel_forwarder.protocol import sas
 from tunnel_forwarder.protocol.errors import ProtocolError
@@ -17,6 +15,7 @@ from ..config import Clock
 from ..identity.errors import TokenError
 from ..identity.tokens import HUB_AUDIENCES, Tokens
 from ..state import KeyPair
+from .certificates import check_chain, check_thumbprint
 from .errors import Code, HubError
 from .model import Hub, Identity, Permission
 
@@ -55,11 +54,15 @@ class HubAuthorizer:
             raise HubError(Code.IotHubUnauthorized, "The principal has no such permission.")
 
     def check_device(
-        self, identity: Identity, password: str | None, certificate: bytes | None
+        self, identity: Identity, password: str | None, certificates: Sequence[bytes]
     ) -> float | None:
-        """Return when a device's token expires; None when it showed a certificate. Raises HubError."""
+        """Return when a device's token expires; None when it showed certificates. Raises HubError."""
+        now = datetime.fromtimestamp(self.clock(), UTC)
         if identity.thumbprints is not None:
-            self._check_certificate(identity.thumbprints, certificate)
+            check_thumbprint(identity.thumbprints, certificates, now)
+            return None
+        if identity.by_authority:
+            check_chain(self.hub.authorities, certificates, identity.id, now)
             return None
         signature = _parse(password or "")
         device, _, module = identity.id.partition("/")
@@ -69,24 +72,6 @@ class HubAuthorizer:
         else:
             self._check_signature(signature, identity.keys, path)
         return signature.expires_at
-
-    def _check_certificate(self, expected: tuple[str, str], certificate: bytes | None) -> None:
-        """Compare thumbprints; expiry counts too (documentation "401003 IotHubUnauthorized error")."""
-        if certificate is None:
-            raise HubError(Code.IotHubUnauthorized, "The device showed no certificate.")
-        shown = {
-            hashlib.sha1(certificate, usedforsecurity=False).hexdigest().upper(),
-            hashlib.sha256(certificate).hexdigest().upper(),
-        }
-        if shown.isdisjoint(expected):
-            raise HubError(Code.IotHubUnauthorized, "Thumbprint does not match configuration.")
-        try:
-            validity = x509.load_der_x509_certificate(certificate)
-        except ValueError:
-            raise HubError(Code.IotHubUnauthorized, "The certificate can not be read.") from None
-        now = datetime.fromtimestamp(self.clock(), UTC)
-        if not validity.not_valid_before_utc <= now <= validity.not_valid_after_utc:
-            raise HubError(Code.IotHubUnauthorized, "The certificate is not valid now.")
 
     def _check_policy(
         self, signature: sas.SharedAccessSignature, permission: Permission, path: str

@@ -1,7 +1,7 @@
 """TLS towards devices, where a client certificate of any issuer may be shown.
 
 A device that registers by thumbprint signs its own certificate, so there is nothing to verify it against:
-the handshake proves that it holds the key, and the thumbprint is compared later. Python's own `ssl` refuses
+the handshake proves that it holds the key, and the thumbprint, or the chain, is looked at later. Python's own `ssl` refuses
 such a certificate in the handshake and has no way to decide otherwise, hence pyOpenSSL, over memory alone.
 """
 
@@ -14,8 +14,8 @@ from typing import Any, cast
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
-PEER_CERTIFICATE = "peer_certificate"
-"""Extra info of the transport: the client's certificate in DER, or None."""
+PEER_CERTIFICATES = "peer_certificates"
+"""Extra info of the transport: the client's certificate in DER, and those that it sent with it."""
 
 _CHUNK = 64 * 1024
 
@@ -98,10 +98,15 @@ class DeviceTls(asyncio.Protocol):
         return self._lower
 
     @property
-    def certificate(self) -> bytes | None:
-        """The client's certificate in DER."""
-        found = self._tls.get_peer_certificate(as_cryptography=True)
-        return None if found is None else found.public_bytes(Encoding.DER)
+    def certificates(self) -> tuple[bytes, ...]:
+        """The client's certificate in DER, and those that it sent with it."""
+        leaf = self._tls.get_peer_certificate(as_cryptography=True)
+        if leaf is None:
+            return ()
+        others = self._tls.get_peer_cert_chain(as_cryptography=True) or []
+        return tuple(
+            one.public_bytes(Encoding.DER) for one in (leaf, *(o for o in others if o != leaf))
+        )
 
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
@@ -175,9 +180,9 @@ class DeviceTransport(asyncio.Transport):
         self._tls = tls
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return the client's certificate, or what is known of the TCP connection."""
-        if name == PEER_CERTIFICATE:
-            return self._tls.certificate
+        """Return the client's certificates, or what is known of the TCP connection."""
+        if name == PEER_CERTIFICATES:
+            return self._tls.certificates
         return self._tls.lower.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from ..state import KeyPair
+from .certificates import Authorities
 from .errors import Code, HubError
 from .limits import Meter
 from .twins import Twin
@@ -83,6 +84,9 @@ class Identity:
     thumbprints: tuple[str, str] | None = None
     """Of the two certificates that let it in, in place of its keys: SHA-1 or SHA-256, in capitals."""
 
+    by_authority: bool = False
+    """Whether a certificate that one of the hub's authorities signed lets it in, in place of its keys."""
+
     etag: str = field(default_factory=lambda: secrets.token_hex(6))
     generation_id: str = field(default_factory=lambda: str(secrets.randbelow(10**18)))
     session: Session | None = None
@@ -135,6 +139,9 @@ class Hub:
     policies: dict[str, Policy]
     meter: Meter = field(repr=False)
     identities: dict[str, Identity] = field(default_factory=dict)
+    authorities: Authorities = ()
+    """Those whose signatures let devices in."""
+
     reported: Callable[[], None] = lambda: None
     """Called when a device has reported properties, before it is answered."""
 

@@ -33,10 +33,11 @@ _THUMBPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How an identity signs in: by keys, or by the thumbprints of its certificates."""
+    """How an identity signs in: by keys, by its certificates' thumbprints, or by who signed them."""
 
     keys: KeyPair
     thumbprints: tuple[str, str] | None
+    by_authority: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +141,20 @@ def _change(identity: Identity, body: Mapping[str, Any]) -> None:
             enabled = False
         case _:
             raise HubError(Code.ArgumentInvalid, "'status' is enabled or disabled.")
-    known = Credentials(identity.keys, identity.thumbprints)
+    known = Credentials(identity.keys, identity.thumbprints, identity.by_authority)
     wanted = _credentials(body.get("authentication"), known)
+    if wanted.by_authority and "/" in identity.id:
+        raise HubError(
+            Code.ArgumentInvalid, "Modules signed by a certificate authority are not simulated."
+        )
     identity.enabled, identity.keys = enabled, wanted.keys
-    identity.thumbprints = wanted.thumbprints
+    identity.thumbprints, identity.by_authority = wanted.thumbprints, wanted.by_authority
 
 
 def _credentials(authentication: object, known: Credentials) -> Credentials:
     match authentication:
         case {"type": "certificateAuthority"}:
-            raise HubError(
-                Code.ArgumentInvalid,
-                "Devices signed by an own certificate authority are not simulated.",
-            )
+            return Credentials(known.keys, None, by_authority=True)
         case {"type": "selfSigned", "x509Thumbprint": dict(prints)}:
             first, second = prints.get("primaryThumbprint"), prints.get("secondaryThumbprint")
             return Credentials(known.keys, (_thumbprint(first), _thumbprint(second or first)))

@@ -68,7 +68,7 @@ def render_statistics(devices: Sequence[Identity], kind: str) -> dict[str, Any]:
 
 
 def _authentication(identity: Identity) -> dict[str, Any]:
-    has_keys = identity.thumbprints is None
+    has_keys = _type(identity) == "sas"
     first, second = identity.thumbprints or (None, None)
     return {
         "type": _type(identity),
@@ -85,6 +85,8 @@ def _section(properties: Properties) -> dict[str, Any]:
 
 
 def _type(identity: Identity) -> str:
+    if identity.by_authority:
+        return "certificateAuthority"
     return "sas" if identity.thumbprints is None else "selfSigned"
 
 

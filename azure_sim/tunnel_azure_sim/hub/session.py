@@ -11,7 +11,7 @@ from ..config import Timings
 from ..journal import Journal
 from . import mqtt_codec as mqtt
 from .authorization import HubAuthorizer
-from .device_tls import PEER_CERTIFICATE
+from .device_tls import PEER_CERTIFICATES
 from .errors import Code, HubError
 from .methods import take_answer
 from .model import Identity
@@ -195,8 +195,8 @@ class DeviceSession(asyncio.Protocol):
             return
         try:
             identity = authorizer.hub.enabled(login.identity)
-            certificate = self._open.get_extra_info(PEER_CERTIFICATE)
-            expires_at = authorizer.check_device(identity, packet.password, certificate)
+            certificates = self._open.get_extra_info(PEER_CERTIFICATES, ())
+            expires_at = authorizer.check_device(identity, packet.password, certificates)
         except HubError as error:
             self._refuse(ASSUMED_UNAUTHORIZED_CODE, error.sentence)
             return

@@ -5,6 +5,7 @@ of its own, and a name holds neither `.`, `$`, spaces nor control characters.
 """
 
 import json
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -111,6 +112,8 @@ def _changed(
 def _check(value: object, *, depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise HubError(Code.ArgumentInvalid, f"A twin is at most {_MAX_DEPTH} levels deep.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise HubError(Code.ArgumentInvalid, "A twin's number is not finite.")
     if isinstance(value, list):
         for one in value:
             _check(one, depth=depth + 1)

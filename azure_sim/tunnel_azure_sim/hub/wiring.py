@@ -9,6 +9,7 @@ from ..endpoints import DeviceEndpoint, HubEndpoint
 from ..errors import ConfigError
 from ..state import KeyStore
 from ..web import authority
+from .certificates import read_authorities
 from .limits import TIERS, Meter
 from .model import BUILT_IN_POLICIES, Hub, Identity, Policy
 
@@ -26,7 +27,9 @@ def make_hub(config: SimConfig, hub: HubConfig, store: KeyStore, now: datetime) 
     if hub.tier not in TIERS or hub.units < 1:
         raise ConfigError(f"A hub's tier is one of {', '.join(TIERS)}, with one unit or more.")
     meter = Meter(hub, config.clock)
-    return Hub(hub.name, config.hub_names(hub.name), policies, meter, identities)
+    authorities = read_authorities(hub.authorities)
+    names = config.hub_names(hub.name)
+    return Hub(hub.name, names, policies, meter, identities, authorities)
 
 
 def reset_hub(config: SimConfig, hub: Hub, store: KeyStore, now: datetime) -> None:

@@ -91,7 +91,9 @@ def connect(user, password, *, flags=0xC0, level=4, client="d", keep_alive=60):
 
 TOPICS = st.sampled_from(
     ["devices/d/messages/events/", "$iothub/methods/res/200/?$rid=1", "$iothub/methods/res/x/?$rid=",
-     "$iothub/methods/POST/#", "$iothub/twin/GET/?$rid=1", "#", "+", "", "a\0b", "devices/e/messages/events/"]
+     "$iothub/methods/POST/#", "$iothub/twin/GET/?$rid=1", "$iothub/twin/res/#",
+     "$iothub/twin/PATCH/properties/reported/?$rid=2", "$iothub/twin/PATCH/properties/desired/#",
+     "#", "+", "", "a\0b", "devices/e/messages/events/"]
 ) | st.text(max_size=20)  # fmt: skip
 RAW = st.binary(max_size=30)
 NUMBER = st.integers(0, 65535).map(lambda number: struct.pack("!H", number))

@@ -120,11 +120,13 @@ def test_tokens_of_the_relay(simulation, token):
 def test_tokens_of_the_hub(simulation, header):
     authorizer = HubAuthorizer(simulation.sim._hub(None), simulation.sim._tokens, time.time)
     device = Identity("d", KeyPair.generate(), datetime.now(UTC))
+    signed = Identity("d", KeyPair.generate(), datetime.now(UTC), by_authority=True)
     shown = header.encode(errors="replace")
     for check, *arguments in (
         (authorizer.check_service, header, Permission.SERVICE_CONNECT, "twins/mri-7"),
-        (authorizer.check_device, device, header, None),
-        (authorizer.check_device, device, header, shown),
+        (authorizer.check_device, device, header, ()),
+        (authorizer.check_device, device, header, (shown,)),
+        (authorizer.check_device, signed, header, (shown,)),
     ):
         assert refusal(HubError, check, *arguments).code.status == 401
 
