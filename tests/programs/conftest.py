@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import shutil
 import socket
+import time
 
 import pytest
 import uvloop
@@ -34,7 +35,24 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent.name == "programs":
             item.add_marker(pytest.mark.programs)
-            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+FIGURES = pytest.StashKey()
+
+
+@pytest.fixture
+def figure(request):
+    """Notes a figure, which is printed when all tests are over."""
+    figures = request.config.stash.setdefault(FIGURES, [])
+    return lambda text: figures.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    figures = config.stash.get(FIGURES, [])
+    if figures:
+        terminalreporter.section("figures, all of the bridge in one process")
+        terminalreporter.write_line("\n".join(figures))
 
 
 @pytest.fixture
@@ -82,10 +100,16 @@ class Run:
             stderr=asyncio.subprocess.STDOUT,
             **options,
         )
-        async with asyncio.timeout(200):
+        async with asyncio.timeout(900):
             output, _ = await process.communicate()
         assert process.returncode == 0, f"{argv}: {output.decode(errors='replace')}"
         return output.decode(errors="replace")
+
+    async def timed(self, *argv, **options):
+        """Run a program; return how many seconds it took."""
+        began = time.perf_counter()
+        await self.run(*argv, **options)
+        return time.perf_counter() - began
 
     async def start(self, *argv, port=None, **options):
         with (self.folder / "started.log").open("ab") as log:

@@ -1,6 +1,7 @@
 """PostgreSQL with pgbench (postgresql, postgresql-contrib)."""
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -35,7 +36,7 @@ async def database(programs, free_port):
         shutil.rmtree(home, ignore_errors=True)
 
 
-async def test_pgbench_runs_without_an_error(database, tunnel, programs):
+async def test_pgbench_runs_without_an_error(database, tunnel, programs, figure):
     port, binaries = database
     async with tunnel(db=port) as ports:
         at = ("-h", "127.0.0.1", "-p", ports["db"], "-U", USER)
@@ -43,6 +44,12 @@ async def test_pgbench_runs_without_an_error(database, tunnel, programs):
         work = ("-c", "8", "-j", "2", "-t", "50")
         output = await programs.run(binaries / "pgbench", *at, *work, USER)
         assert "number of transactions actually processed: 400/400" in output
+        figure(f"pgbench, 8 clients: {rate(output)} transactions a second")
         # A new connection for each transaction.
         output = await programs.run(binaries / "pgbench", *at, "-C", "-S", "-t", "50", USER)
         assert "number of transactions actually processed: 50/50" in output
+        figure(f"pgbench, a connection for each: {rate(output)} transactions a second")
+
+
+def rate(output):
+    return re.search(r"tps = ([\d.]+)", output)[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 MIB = 1 << 20
-SIZE = int(os.environ.get("PROGRAMS_MIB", "256")) * MIB
+SIZE = int(os.environ.get("PROGRAMS_MIB", "1024")) * MIB
 
 
 @pytest.fixture
@@ -46,21 +46,36 @@ def make_noise(path):
             file.write(os.urandom(MIB))
 
 
-async def test_files_arrive_unharmed_in_both_directions(ssh, tunnel, programs, tmp_path):
+@pytest.fixture
+def files(tmp_path):
+    """Names of large files, which do not outlive the test."""
+    paths = [tmp_path / name for name in ("data", "there", "back", "again")]
+    make_noise(paths[0])
+    yield paths
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+async def test_files_arrive_unharmed_in_both_directions(ssh, tunnel, programs, files, figure):
     port, options = ssh
-    there, back, again = (tmp_path / name for name in ("there", "back", "again"))
-    data = tmp_path / "data"
-    make_noise(data)
+    data, there, back, again = files
+    expected = await asyncio.to_thread(digest, data)
     host = f"{getpass.getuser()}@127.0.0.1"
+
+    async def carried(copy, *argv):
+        took = await programs.timed(*argv)
+        assert await asyncio.to_thread(digest, copy) == expected
+        figure(f"{argv[0]} of {SIZE // MIB} MiB, SHA-256 the same: {SIZE / MIB / took:.0f} MiB/s")
+
     async with tunnel(ssh=port) as ports:
         at = str(ports["ssh"])
-        await programs.run("scp", "-q", "-P", at, *options, data, f"{host}:{there}")
-        assert digest(there) == digest(data)
-        await programs.run("scp", "-q", "-P", at, *options, f"{host}:{there}", back)
-        assert digest(back) == digest(data)
+        await carried(there, "scp", "-q", "-P", at, *options, data, f"{host}:{there}")
+        await carried(back, "scp", "-q", "-P", at, *options, f"{host}:{there}", back)
         shell = " ".join(("ssh", "-p", at, *options))
-        await programs.run("rsync", "-W", "--checksum", "-e", shell, f"{host}:{there}", again)
-        assert digest(again) == digest(data)
+        await carried(again, "rsync", "-W", "--checksum", "-e", shell, f"{host}:{there}", again)
+        # Nothing is left to do for the second one, which both sides find out by their own checksums.
+        sync = ("rsync", "--checksum", "--itemize-changes", "-e", shell, f"{host}:{there}", again)
+        assert ">f" not in await programs.run(*sync)
 
 
 async def test_many_sessions_at_once_keep_their_output_apart(ssh, tunnel, programs):
