@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from .client import HOSTS
 from .legs import Legs
 from .processes import Programs, free_port, wait_for_port
 
-ADDRESS = "127.0.0.61"
+ADDRESS = f"127.0.{os.getpid() % 200 + 50}.61"
+"""Of this run alone, as the port of the simulation's MQTT can not be chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Place:
     legs: Legs
     tools: Path
     python: Path
+    times: dict[str, float] = field(default_factory=dict)
+    """When the forwarder was started, and when it was ready."""
 
     @property
     def forwarder(self) -> tuple[list[str | Path], dict[str, str]]:
@@ -94,6 +97,7 @@ def ours(*, warm: int, mux: bool) -> Build:
         (mounted / "token").write_text(facts["token"])
         shutil.copy(facts["ca"], mounted / "ca.crt")
         command, env = place.forwarder
+        place.times["start"] = time.perf_counter()
         programs.start(
             "forwarder",
             [*command, "serve", "--settings-dir", mounted, "--health-port", str(health),
@@ -101,6 +105,7 @@ def ours(*, warm: int, mux: bool) -> Build:
             env,
         )  # fmt: skip
         _wait_ready(health)
+        place.times["ready"] = time.perf_counter()
         return port, "TLS on both legs"
 
     return build
