@@ -47,6 +47,10 @@ class Programs:
                 process.wait()
         self._running.clear()
 
+    def pid(self, name: str) -> int:
+        """Return a program's process."""
+        return self._running[name].pid
+
     def cpu_seconds(self) -> dict[str, float]:
         """Return the CPU time that each has used."""
         return {name: _cpu(process.pid) for name, process in self._running.items()}

@@ -1,10 +1,11 @@
 """The simulated Azure as a process of its own, with a hybrid connection and tokens for the bench."""
 
+import argparse
 import asyncio
 import json
 import ssl
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -17,9 +18,10 @@ from tunnel_forwarder.protocol.urls import RelayEndpoint
 NAME = "hc"
 
 
-async def main(folder: Path, address: str) -> None:
+async def main(folder: Path, address: str, seed: int) -> None:
     """Run for ever; `bench.json` says how it is reached, once it can be."""
-    async with AzureSim(SimConfig.for_tests(folder / "azure", address=address)) as sim:
+    config = SimConfig.for_tests(folder / "azure", address=address)
+    async with AzureSim(replace(config, admin_port=0, seed=seed)) as sim:
         await _make_hybrid_connection(sim)
         (relay,) = sim.endpoints.relay
         endpoint = RelayEndpoint.parse(relay.endpoint)
@@ -31,7 +33,12 @@ async def main(folder: Path, address: str) -> None:
             rule=pairs["SharedAccessKeyName"],
             expires_at=int(time.time()) + 86400,
         )
-        facts = {"port": endpoint.port, "token": token.reveal(), "ca": str(sim.endpoints.ca_file)}
+        facts = {
+            "port": endpoint.port,
+            "token": token.reveal(),
+            "ca": str(sim.endpoints.ca_file),
+            "admin": sim.endpoints.admin_url,
+        }
         (folder / "bench.new").write_text(json.dumps(facts))
         (folder / "bench.new").rename(folder / "bench.json")
         await asyncio.Event().wait()
@@ -54,4 +61,9 @@ async def _make_hybrid_connection(sim: AzureSim) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Path(sys.argv[1]), sys.argv[2]))
+    parser = argparse.ArgumentParser(prog="relay", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("address")
+    parser.add_argument("--seed", type=int, default=0, help="of the faults' chance")
+    given = parser.parse_args()
+    uvloop.run(main(given.folder, given.address, given.seed))
