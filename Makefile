@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export CLUSTER ?= auto
 
-.PHONY: help setup demo cluster images down lint format unit apiserver e2e programs promtool test bench bench-operator soak lock clean
+.PHONY: help setup demo cluster images down lint format unit apiserver e2e programs promtool test bench bench-operator soak profile lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,8 +67,12 @@ bench: setup ## The bridge beside ssh, socat, stunnel, rathole and bore; a quart
 bench-operator: setup ## The operator with 500 and 1,000 Tunnels, beside a bare client; half an hour (BENCH="--tunnels 100")
 	@PYTHONPATH=tests:bench $(BIN)/python -m fleet $(BENCH)
 
-soak: setup ## The bridge with random faults, for 20 minutes (SOAK="--minutes 5")
-	@PYTHONPATH=tests:bench $(BIN)/python -m bridge.soak $(SOAK)
+soak: setup ## The bridge with faults of the simulated Azure, for 20 minutes (SOAK="--minutes 5 --seed 1")
+	@PYTHONPATH=bench $(BIN)/python -m bridge.soak $(SOAK)
+
+profile: setup ## Where the time of one stream goes, by perf; what an idle forwarder costs
+	@bench/peers.sh
+	@PYTHONPATH=bench $(BIN)/python -m bridge.profile $(PROFILE)
 
 lock: setup ## Write the hash-locked requirements files again
 	@./requirements/lock.sh

@@ -4,8 +4,8 @@ Four processes besides this one: the simulated Azure, a device, and two local fo
 for each stream and one with a socket that all share. Exit code 0 says that all of this held:
 
 * No byte was lost: each stream came through whole, or with a reset (`soak_streams`).
-* When the streams are over, each forwarder has as many sockets and tasks as before the first one.
-* The forwarders' memory is flat after a quarter of the time.
+* In each rest, when the streams are over, each forwarder has as many sockets and tasks as before the first.
+* From the first rest to the last, no forwarder's memory grows.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 import aiohttp
 import uvloop
 
+from tunnel_forwarder import allocator
 from tunnel_forwarder.protocol.settings import ForwarderSettings, ListenPort
 from tunnel_forwarder.protocol.urls import RelayEndpoint
 
@@ -38,6 +38,8 @@ from .soak_streams import Streams
 CLIENTS = 10
 """At once, for each of the two forwarders."""
 
+WHOLE_MINUTES = 20.0
+ROUNDS = 4
 WARM = 4
 SAMPLE_SECONDS, PRINT_SECONDS = 2.0, 30.0
 QUIET_SECONDS = 120.0
@@ -69,7 +71,11 @@ class Stage:
         bench = Path(__file__).parent.parent
         command = [sys.executable, "-m", "bridge.watched", self.folder / f"{name}.tasks"]
         given = ["--log-level", "WARNING", *map(str, arguments)]
-        self.programs.start(name, [*command, *given], {"PYTHONPATH": str(bench), **allocator()})
+        self.programs.start(name, [*command, *given], {"PYTHONPATH": str(bench)})
+
+    def sizes(self) -> dict[str, float]:
+        """Return each process's resident memory in MiB."""
+        return {name: size for name, (size, _) in self.programs.memory().items()}
 
     async def held(self, name: str) -> Held:
         """Ask a process what it has open."""
@@ -81,12 +87,6 @@ class Stage:
             while not file.exists():
                 await asyncio.sleep(0.05)
         return Held(_sockets(pid), tuple(json.loads(file.read_text())))
-
-
-def allocator() -> dict[str, str]:
-    """Return what the forwarder's image tells the C library about memory."""
-    text = (Path(__file__).parents[2] / "forwarder-image" / "Dockerfile").read_text()
-    return dict(re.findall(r"(MALLOC_\w+)=(\d+)", text))
 
 
 def _sockets(pid: int) -> int:
@@ -213,10 +213,10 @@ def _more(before: Held, now: Held) -> str:
 
 
 async def soak(
-    stage: Stage, streams: Streams, faults: Faults, minutes: float
-) -> soak_report.Memory:
-    """Let clients and faults run for so long; return the memory of every process over time."""
-    end, memory = time.monotonic() + minutes * 60, soak_report.Memory()
+    stage: Stage, streams: Streams, faults: Faults, memory: soak_report.Memory, minutes: float
+) -> None:
+    """Let clients and faults run for so long, and note the memory of every process."""
+    end = time.monotonic() + minutes * 60
 
     async def client(mode: str) -> None:
         while time.monotonic() < end:
@@ -233,7 +233,6 @@ async def soak(
         await faults.cut()
         await asyncio.wait(clients)
         looking.cancel()
-    return memory
 
 
 async def _look(stage: Stage, memory: soak_report.Memory, streams: Streams, faults: Faults) -> None:
@@ -241,7 +240,7 @@ async def _look(stage: Stage, memory: soak_report.Memory, streams: Streams, faul
     shown = 0.0
     while True:
         now = time.monotonic()
-        memory.note(now, {name: size for name, (size, _) in stage.programs.memory().items()})
+        memory.note(now, stage.sizes())
         if now - shown > PRINT_SECONDS:
             shown = now
             print(soak_report.line(memory, streams, faults), flush=True)
@@ -249,8 +248,9 @@ async def _look(stage: Stage, memory: soak_report.Memory, streams: Streams, faul
 
 
 async def main(minutes: float, seed: int, results: Path | None) -> int:
-    """Soak, report, and return the exit code."""
-    streams = Streams(seed)
+    """Soak in rounds with a rest after each, report, and return the exit code."""
+    streams, memory = Streams(seed), soak_report.Memory()
+    left: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         async with (
             aiohttp.ClientSession() as http,
@@ -259,8 +259,12 @@ async def main(minutes: float, seed: int, results: Path | None) -> int:
         ):
             before = await settled(stage)
             faults = Faults(stage.admin, seed, http)
-            memory = await soak(stage, streams, faults, minutes)
-            left = await leftovers(stage, before)
+            for _ in range(ROUNDS):
+                await soak(stage, streams, faults, memory, minutes / ROUNDS)
+                for name, what in (await leftovers(stage, before)).items():
+                    left[name] = left.get(name) or what
+                await asyncio.sleep(allocator.SECONDS + SAMPLE_SECONDS)
+                memory.rest(stage.sizes())
             report = soak_report.Report(minutes, seed, streams, faults, memory, before, left)
             print(report.text())
             if results is not None:
@@ -270,9 +274,12 @@ async def main(minutes: float, seed: int, results: Path | None) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--minutes", type=float, default=WHOLE_MINUTES)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--results", type=Path, help="a file for the report")
+    page = Path(__file__).parents[1] / "results" / "soak.md"
+    parser.add_argument("--results", type=Path, help=f"for the report; of a whole run {page.name}")
     given = parser.parse_args()
+    if given.results is None and given.minutes >= WHOLE_MINUTES:
+        given.results = page
     print(f"seed {given.seed}", flush=True)
     sys.exit(uvloop.run(main(given.minutes, given.seed, given.results)))

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from .client import HOSTS
 from .legs import Legs
 from .processes import Programs, free_port, wait_for_port
 
-ADDRESS = "127.0.0.61"
+ADDRESS = f"127.0.{os.getpid() % 200 + 50}.61"
+"""Of this run alone, as the port of the simulation's MQTT can not be chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Place:
     legs: Legs
     tools: Path
     python: Path
+    times: dict[str, float] = field(default_factory=dict)
+    """When the forwarder was started, and when it was ready."""
 
     @property
     def forwarder(self) -> tuple[list[str | Path], dict[str, str]]:
@@ -46,8 +49,6 @@ class Place:
             "PYTHONPATH": str(Path(__file__).parents[2] / "forwarder-image"),
             "PYTHONOPTIMIZE": "2",
             "PYTHONNODEBUGRANGES": "1",
-            "MALLOC_MMAP_THRESHOLD_": "131072",
-            "MALLOC_TRIM_THRESHOLD_": "131072",
             "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPYCACHEPREFIX": str(self.folder.parent / "compiled"),
             # Debian's OpenSSL has a directory of authorities, to be looked up in, and no file to be read.
@@ -104,6 +105,7 @@ def ours(*, warm: int, mux: bool) -> Build:
         (mounted / "token").write_text(facts["token"])
         shutil.copy(facts["ca"], mounted / "ca.crt")
         command, env = place.forwarder
+        place.times["start"] = time.perf_counter()
         programs.start(
             "forwarder",
             [*command, "serve", "--settings-dir", mounted, "--health-port", str(health),
@@ -111,6 +113,7 @@ def ours(*, warm: int, mux: bool) -> Build:
             env,
         )  # fmt: skip
         _wait_ready(health)
+        place.times["ready"] = time.perf_counter()
         return port, "TLS on both legs"
 
     return build

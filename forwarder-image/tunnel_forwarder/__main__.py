@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import resource
 import signal
 import ssl
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logs.configure(options.log_level)
     _raise_file_limit()
+    gc.freeze()  # what is imported is no garbage, and need not be looked at
     if options.command == "serve":
         return uvloop.run(serve(_serve_options(options)))
     return uvloop.run(listen(options))

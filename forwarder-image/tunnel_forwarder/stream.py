@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from . import tcp, udp
+from .allocator import Tidier
 from .early import EarlyBytes
 from .errors import Reason, RefusedError
 from .pump import End, Pump
@@ -31,6 +32,7 @@ class Carrier:
 
     session: Session
     _buffer: tcp.ReadBuffer = field(default_factory=tcp.ReadBuffer)
+    _tidier: Tidier = field(default_factory=Tidier)
 
     async def carry(
         self,
@@ -104,6 +106,7 @@ class Carrier:
             pump.abort(f"TCP connection lost: {error}")
         finally:
             pump.abort("the forwarder ended")  # nothing, unless this was cancelled
+            self._tidier.soon()
             if counted:
                 self.session.closed(pump)
                 log.info(

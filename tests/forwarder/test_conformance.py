@@ -130,6 +130,27 @@ async def banner(reader, writer):
     await echo(reader, writer)
 
 
+heard = []
+"""What a target has heard, for cases whose client can not see it."""
+
+
+async def ends_first(reader, writer):
+    """End before the client does, then hear it out."""
+    writer.write(b"that is all")
+    writer.write_eof()
+    heard.append(await reader.read())
+
+
+async def tell_of_the_end(reader, writer):
+    """Echo, and tell whether the client has ended in order."""
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        heard.append("end")
+    except ConnectionResetError:
+        heard.append("reset")
+
+
 async def hang_up_rudely(reader, writer):
     await reader.readexactly(1)
     reset(writer)
@@ -154,6 +175,24 @@ async def case_client_ends_first(port):
         await client.send(b"x" * 1000)
         client.end()
         assert await client.read() == b"1000 bytes"
+
+
+async def case_target_ends_first(port):
+    async with connected(port) as client:
+        assert await client.read() == b"that is all"
+        await client.send(b"and now I" * 1000)
+        client.end()
+        await until(lambda: heard)
+        assert heard.pop() == b"and now I" * 1000
+
+
+async def case_reset_by_the_client(port):
+    async with connected(port) as client:
+        await client.send(b"x")
+        assert await client.read(1) == b"x"
+        client.reset()
+        await until(lambda: heard)
+        assert heard.pop() == "reset"
 
 
 async def case_nothing_at_all(port):
@@ -194,6 +233,8 @@ async def case_ten_at_once(port):
         (echo, case_echo),
         (banner, case_speaks_first),
         (question, case_client_ends_first),
+        (ends_first, case_target_ends_first),
+        (tell_of_the_end, case_reset_by_the_client),
         (question, case_nothing_at_all),
         (echo, case_much_both_ways),
         (hang_up_rudely, case_reset_by_the_target),
