@@ -353,7 +353,9 @@ class OperatorWorld:
     def _run_pod(self, body: dict[str, Any]) -> None:
         status: dict[str, Any] = body["status"]
         if status.get("phase") not in ("Succeeded", "Failed"):
-            secret = self.cluster.child(Kind.SECRET)
+            metadata = body["metadata"]
+            where = (metadata["namespace"], Kind.SECRET, metadata["name"])
+            secret = self.cluster.children.get(where)
             if secret is None:
                 return
             files = {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
