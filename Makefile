@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export CLUSTER ?= auto
 
-.PHONY: help setup demo cluster images down lint format unit apiserver e2e programs promtool test bench bench-operator soak profile lock clean
+.PHONY: help setup demo cluster images down lint format unit apiserver e2e programs matrix week promtool test bench bench-operator soak profile lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,10 +42,10 @@ format: setup ## Rewrite the code as the formatter and the linter want it
 	@$(BIN)/ruff check --fix .
 
 unit: setup ## The tests that need nothing but Python
-	@$(BIN)/python -m pytest -m "not apiserver and not e2e and not programs"
+	@$(BIN)/python -m pytest -m "not apiserver and not e2e and not programs and not matrix"
 
 apiserver: setup ## The operator against a real API server
-	@$(BIN)/python -m pytest -m apiserver
+	@$(BIN)/python -m pytest -m "apiserver and not matrix"
 
 e2e: cluster ## Real node, real Pods, real Ingress
 	@$(BIN)/python -m pytest -m e2e
@@ -56,9 +56,15 @@ promtool: setup ## Get promtool, with which the tests check the alerts (they ski
 programs: setup ## OpenSSH, rsync, PostgreSQL, nginx and DNS through a tunnel on this machine
 	@$(BIN)/python -m pytest -m programs
 
-test: cluster ## All tests but `programs`, set-up included
+matrix: setup ## The operator killed after each action, and with all around it failing; half an hour (MATRIX="--long")
+	@$(BIN)/python -m pytest -m matrix tests/cluster $(MATRIX)
+
+week: setup ## A week of 200 tunnels in some minutes, by chance (WEEK="--seed 7")
+	@$(BIN)/python -m pytest -m matrix tests/operator $(WEEK)
+
+test: cluster ## All tests but `programs`, `matrix` and `week`, set-up included
 	@$(BIN)/python -m tunnel_dev promtool || echo "The tests of the alerts are skipped."
-	@$(BIN)/python -m pytest -m "not programs"
+	@$(BIN)/python -m pytest -m "not programs and not matrix"
 
 bench: setup ## The bridge beside ssh, socat, stunnel, rathole and bore; a quarter of an hour
 	@bench/peers.sh

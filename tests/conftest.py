@@ -6,6 +6,14 @@ import pytest
 import structlog
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("edge tunnels")
+    group.addoption(
+        "--long", action="store_true", help="let Azure be away for five minutes in the fault matrix"
+    )
+    group.addoption("--seed", type=int, help="what chances the simulated week is made of")
+
+
 @pytest.fixture(autouse=True)
 def no_logging_is_left_behind():
     """Undo what a program under test does to the process's logging: its stream ends with the test."""

@@ -73,7 +73,9 @@ def classify_hub(
         return kind(reason, text.format(device=device, seconds=waited_seconds, code=code))
     status = code if code < _FIRST_CODE else code // 1000
     match status:
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+        case HTTPStatus.UNAUTHORIZED:
+            return Retryable(Reason.UNAUTHORIZED, _HUB_UNAUTHORIZED.format(code=code))
+        case HTTPStatus.FORBIDDEN:
             return Terminal(Reason.UNAUTHORIZED, _HUB_UNAUTHORIZED.format(code=code))
         case HTTPStatus.TOO_MANY_REQUESTS:
             return Retryable(
@@ -87,15 +89,38 @@ def classify_hub(
             return Terminal(Reason.REJECTED, f"IoT Hub answered {code}.")
 
 
+def classify_no_token(status: int | None) -> TunnelError:
+    """Return what it means that Entra ID gave no token; without a status it gave no answer either."""
+    if (
+        status is None
+        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        or status == HTTPStatus.TOO_MANY_REQUESTS
+    ):
+        said = "did not answer" if status is None else f"answered {status}"
+        return Retryable(
+            Reason.UNAVAILABLE,
+            f"Entra ID {said} when asked for a token; it is asked again. If that goes on, check the "
+            "operator's workload identity.",
+        )
+    return Terminal(
+        Reason.UNAUTHORIZED,
+        f"Entra ID refused the operator a token with {status}: check its workload identity.",
+    )
+
+
 _FIRST_CODE = 100_000
-_ARM_UNAUTHORIZED = (
-    Terminal,
-    Reason.UNAUTHORIZED,
-    "give the operator's identity the role 'Azure Relay Owner' on the namespace.",
-)
 _ARM_MEANINGS: dict[int, tuple[type[Retryable] | type[Terminal], Reason, str]] = {
-    HTTPStatus.UNAUTHORIZED: _ARM_UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN: _ARM_UNAUTHORIZED,
+    # Also of a token that ended on its way, which says nothing of the operator's rights.
+    HTTPStatus.UNAUTHORIZED: (
+        Retryable,
+        Reason.UNAUTHORIZED,
+        "it did not take the token; trying with a new one. If that goes on, check the workload identity.",
+    ),
+    HTTPStatus.FORBIDDEN: (
+        Terminal,
+        Reason.UNAUTHORIZED,
+        "give the operator's identity the role 'Azure Relay Owner' on the namespace.",
+    ),
     HTTPStatus.NOT_FOUND: (
         Terminal,
         Reason.NOT_FOUND,

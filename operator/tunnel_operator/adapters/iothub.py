@@ -27,7 +27,7 @@ from ..api.tunnel import Device
 from ..api.tunnel_class import IoTHub, TunnelClassSpec
 from ..core.actions import Ask
 from ..errors import Retryable, Terminal, TunnelError
-from .azure_errors import classify_hub, hub_error_code
+from .azure_errors import classify_hub, classify_no_token, hub_error_code
 from .budget import Budget
 from .calls import CallObserver, counted
 
@@ -192,11 +192,8 @@ def _classify(error: Exception, device: Device, hub: IoTHub) -> TunnelError:
                 waited_seconds=hub.response_timeout_seconds,
                 retry_after=timedelta(seconds=int(text)) if text.isdecimal() else None,
             )
-        case ClientAuthenticationError():
-            return Terminal(
-                Reason.UNAUTHORIZED,
-                "Entra ID gave the operator no token for IoT Hub: check its workload identity.",
-            )
+        case ClientAuthenticationError(status_code=status):
+            return classify_no_token(status)
         case _:
             return Retryable(
                 Reason.UNAVAILABLE, f"IoT Hub can not be reached: {type(error).__name__}."

@@ -36,8 +36,8 @@ from ..api.tunnel_class import TunnelClassSpec
 from ..core import observed
 from ..core.actions import EnsureHybridConnection
 from ..core.sweep import Marked
-from ..errors import Retryable, Terminal
-from .azure_errors import classify_arm
+from ..errors import Retryable
+from .azure_errors import classify_arm, classify_no_token
 from .budget import Budget
 from .calls import CallObserver, counted
 from .marks import read_mark, write_mark
@@ -272,16 +272,13 @@ async def _names(rules: AsyncIterator[AuthorizationRule]) -> frozenset[str]:
     return frozenset([rule.name async for rule in rules if rule.name])
 
 
-def _classify(error: Exception) -> Retryable | Terminal | Exception:
+def _classify(error: Exception) -> Exception:
     match error:
         case HttpResponseError(status_code=int(status)):
             code = getattr(error.error, "code", None) or ""
             return classify_arm(status, code, _retry_after(error))
         case ClientAuthenticationError():
-            return Terminal(
-                Reason.UNAUTHORIZED,
-                "Entra ID gave the operator no token: check its workload identity.",
-            )
+            return classify_no_token(None)
         case TimeoutError():
             text = f"Azure Resource Manager did not answer within {DEADLINE_SECONDS} s."
             return Retryable(Reason.UNAVAILABLE, text)

@@ -3,7 +3,12 @@ from datetime import timedelta
 
 import pytest
 
-from tunnel_operator.adapters.azure_errors import classify_arm, classify_hub, hub_error_code
+from tunnel_operator.adapters.azure_errors import (
+    classify_arm,
+    classify_hub,
+    classify_no_token,
+    hub_error_code,
+)
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.errors import Retryable, Terminal
 
@@ -11,7 +16,7 @@ from tunnel_operator.errors import Retryable, Terminal
 @pytest.mark.parametrize(
     ("status", "code", "kind", "reason"),
     [
-        (401, "InvalidAuthenticationToken", Terminal, Reason.UNAUTHORIZED),
+        (401, "InvalidAuthenticationToken", Retryable, Reason.UNAUTHORIZED),
         (403, "AuthorizationFailed", Terminal, Reason.UNAUTHORIZED),
         (404, "ResourceGroupNotFound", Terminal, Reason.NOT_FOUND),
         (408, "", Retryable, Reason.UNAVAILABLE),
@@ -44,8 +49,9 @@ def test_arms_retry_after_is_kept():
         (403800, Retryable, Reason.THROTTLED),
         (403010, Terminal, Reason.REJECTED),
         (403002, Retryable, Reason.QUOTA_EXCEEDED),
-        (401002, Terminal, Reason.UNAUTHORIZED),
-        (401, Terminal, Reason.UNAUTHORIZED),
+        (401002, Retryable, Reason.UNAUTHORIZED),
+        (401, Retryable, Reason.UNAUTHORIZED),
+        (403, Terminal, Reason.UNAUTHORIZED),
         (429001, Retryable, Reason.THROTTLED),
         (500001, Retryable, Reason.UNAVAILABLE),
         (503003, Retryable, Reason.UNAVAILABLE),
@@ -56,6 +62,22 @@ def test_arms_retry_after_is_kept():
 )
 def test_what_iot_hub_means(code, kind, reason):
     error = classify_hub(code, "mri-7", waited_seconds=30)
+    assert type(error) is kind
+    assert error.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (None, Retryable, Reason.UNAVAILABLE),
+        (429, Retryable, Reason.UNAVAILABLE),
+        (503, Retryable, Reason.UNAVAILABLE),
+        (400, Terminal, Reason.UNAUTHORIZED),
+        (401, Terminal, Reason.UNAUTHORIZED),
+    ],
+)
+def test_what_it_means_to_get_no_token(status, kind, reason):
+    error = classify_no_token(status)
     assert type(error) is kind
     assert error.reason is reason
 

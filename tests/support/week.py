@@ -1,0 +1,438 @@
+"""Many tunnels over simulated days: people edit, things fail, and what must hold is looked at all the time.
+
+The reconciler is the real one, in the model world, whose clock is moved from one wish of the operator's to be
+called to the next. All chance comes from one seed.
+"""
+
+import asyncio
+import base64
+import heapq
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import count
+
+from support.operator_world import Crash, OperatorWorld, ended_status
+from support.tunnels import class_body, tunnel_body
+from tunnel_forwarder.protocol import sas
+from tunnel_operator.api.base import format_time
+from tunnel_operator.api.keys import Key
+from tunnel_operator.api.reasons import Reason
+from tunnel_operator.api.tunnel import Tunnel
+from tunnel_operator.api.tunnel_class import TunnelClass
+from tunnel_operator.core.observed import Kind
+from tunnel_operator.errors import Retryable, TunnelError
+
+TOLERANCE = timedelta(seconds=2)
+"""How much longer than its lifetime anything may be there."""
+
+RECOVERY = timedelta(seconds=45)
+"""After a fault: no step that failed waits longer for its next try, with the looks that follow."""
+
+CALM = timedelta(minutes=6)
+"""After this long without faults everything has been looked at once, and is as it should be."""
+
+ENDED = {Reason.EXPIRED, Reason.IDLE, Reason.SUSPENDED}
+TTLS = ("30s", "5m", "30m", "2h", "6h")
+FAULT_MINUTES = (0.1, 1, 5, 20)
+
+
+class FailingWorld(OperatorWorld):
+    """The model world, whose API server can be away as well."""
+
+    is_api_away = False
+
+    def _step(self, name: str) -> None:
+        super()._step(name)
+        is_azures = name in ("delete_rules", "delete") or "_" not in name
+        if self.is_api_away and not is_azures and not name.endswith("_device"):
+            raise Retryable(Reason.UNAVAILABLE, "The Kubernetes API can not be reached.")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of it."""
+
+    tunnels: int
+    span: timedelta
+    edit_every: timedelta
+    fault_every: timedelta
+    calm_every: timedelta = timedelta(hours=6)
+
+
+class Week:
+    """One run. `seen` counts what happened, for people."""
+
+    def __init__(self, scale: Scale, seed: int) -> None:
+        self.scale = scale
+        self.chance = random.Random(seed)  # noqa: S311 - chooses, keeps no secret
+        self.world = FailingWorld()
+        self.seen: Counter[str] = Counter()
+        self._began = self.world.now
+        self._uids = count(1)
+        self._due: list[tuple[datetime, int, Key]] = []
+        self._order = count()
+        self._wanted: dict[Key, datetime] = {}
+        self._failed: Counter[Key] = Counter()
+        self._is_down = False
+        self._able_since = self.world.now
+        self._heals: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._tokens: set[tuple[str, str, Key]] = set()
+        self._names = [f"mri-{number}" for number in range(scale.tunnels)]
+        self.world.azure.online.update(self._names)
+
+    async def run(self) -> None:
+        """Let the time pass. Raises AssertionError as soon as something does not hold."""
+        end = self._began + self.scale.span
+        happenings = self._happenings()
+        calm_at = self._began + self.scale.calm_every
+        for moment, happen in happenings:
+            if moment > end:
+                break
+            await self._pass_until(moment)
+            await happen()
+            self._look()
+            if moment >= calm_at:
+                await self._calm_down()
+                calm_at = self.world.now + self.scale.calm_every
+        await self._calm_down()
+
+    def _happenings(self) -> Iterator[tuple[datetime, Callable[[], Coroutine[None, None, None]]]]:
+        """Yield what people and faults do, in the order of time."""
+        edit_at = fault_at = self._began
+        while True:
+            if edit_at <= fault_at:
+                yield max(edit_at, self.world.now), self._edit
+                edit_at += self.scale.edit_every * self.chance.expovariate(1)
+            else:
+                yield max(fault_at, self.world.now), self._fail
+                fault_at += self.scale.fault_every * self.chance.expovariate(1)
+
+    async def _pass_until(self, moment: datetime) -> None:
+        while True:
+            next_heal = self._heals[0][0] if self._heals else None
+            next_due = self._due[0][0] if self._due and not self._is_down else None
+            times = [t for t in (next_heal, next_due) if t is not None and t <= moment]
+            if not times:
+                break
+            self.world.now = max(self.world.now, min(times))
+            if next_heal is not None and next_heal == min(times):
+                heapq.heappop(self._heals)[2]()
+                continue
+            at, _, key = heapq.heappop(self._due)
+            if self._wanted.get(key) == at:
+                del self._wanted[key]
+                await self._work_on(key)
+        self.world.now = max(self.world.now, moment)
+
+    async def _work_on(self, key: Key) -> None:
+        """Run passes over one tunnel, and its node, until nothing more comes of it."""
+        for _ in range(8):
+            if self._is_down:
+                return
+            try:
+                again_at = await self.world.reconcile(key)
+            except (Crash, BaseExceptionGroup):
+                self.seen["crashes"] += 1
+                self._start_operator()
+                return
+            except TunnelError:
+                self._failed[key] += 1
+                again_at = self.world.now + timedelta(seconds=min(2 ** self._failed[key], 30))
+            else:
+                self._failed.pop(key, None)
+            self.seen["passes"] += 1
+            if again_at is not None:
+                self._wake(key, again_at)
+            self._keep_tokens(key)
+            if not self._run_node(key):
+                return
+        raise AssertionError(f"{key} does not settle")
+
+    def _wake(self, key: Key, at: datetime) -> None:
+        known = self._wanted.get(key)
+        if known is None or at < known:
+            self._wanted[key] = at
+            heapq.heappush(self._due, (at, next(self._order), key))
+
+    def _run_node(self, key: Key) -> bool:
+        """Let the node and the device do what they do by themselves; whether a Pod changed."""
+        self._end_listeners()
+        body = self._child(key, Kind.POD)
+        if body is None:
+            return False
+        before = body["metadata"]["resourceVersion"]
+        self.world._run_pod(body)
+        return bool(body["metadata"]["resourceVersion"] != before)
+
+    def _end_listeners(self) -> None:
+        listening = self.world.azure.listening
+        for device in [d for d, r in listening.items() if r.expires_at <= self.world.now]:
+            del listening[device]
+
+    def _child(self, key: Key, kind: Kind) -> dict | None:
+        name = key.name if kind is Kind.SERVICE else f"{key.name}-forwarder"
+        return self.world.cluster.children.get((key.namespace, kind, name))
+
+    def _keys(self) -> list[Key]:
+        return list(self.world.cluster.tunnels)
+
+    # What people do.
+
+    async def _edit(self) -> None:
+        if self.world.is_api_away:
+            return
+        key = Key("imaging", self.chance.choice(self._names))
+        if key not in self.world.cluster.tunnels:
+            self.seen["created"] += 1
+            body = tunnel_body(key.name, uid=f"{next(self._uids):08d}-uid", ttl=self._ttl())
+            self.world.apply(body)
+        elif self.chance.random() < 0.2:
+            self.seen["deleted"] += 1
+            self.world.delete(key)
+        elif self.chance.random() < 0.04:
+            await self._edit_class()
+            return
+        else:
+            self._change(key)
+        await self._work_on(key)
+
+    def _change(self, key: Key) -> None:
+        spec = self.world.cluster.tunnels[key]["spec"]
+        change = self.chance.choice(
+            (
+                {"ttl": self._ttl()},
+                {"suspend": not spec.get("suspend", False)},
+                {"renewals": spec.get("renewals", 0) + 1},
+                {"ports": [{"name": "ssh", "port": self.chance.choice((22, 2222))}]},
+                {},
+            )
+        )
+        self.seen["changed " + (next(iter(change), "nothing"))] += 1
+        self.world.apply(tunnel_body(key.name, **{**spec, **change}))
+
+    async def _edit_class(self) -> None:
+        self.seen["class changed"] += 1
+        before = self.world.classes[0].metadata.generation
+        limits = {"maxTTL": self.chance.choice(("1h", "6h", "12h")), "defaultTTL": "30m"}
+        body = class_body(limits=limits, forwarder={"image": f"f:{self.chance.randrange(3)}"})
+        body["metadata"]["generation"] = before + 1
+        self.world.classes[:] = [TunnelClass.from_dict(body)]
+        self.world.cache.put_class(self.world.classes[0])
+        for key in self._keys():
+            await self._work_on(key)
+
+    def _ttl(self) -> str:
+        return self.chance.choice(TTLS)
+
+    # What fails.
+
+    async def _fail(self) -> None:
+        fault = self.chance.choice(
+            (
+                self._crash,
+                self._azure_away,
+                self._api_away,
+                self._operator_down,
+                self._device_offline,
+                self._device_reboots,
+                self._child_deleted,
+                self._forwarder_ends,
+                self._connection_deleted,
+            )
+        )
+        self.seen[fault.__name__.strip("_")] += 1
+        await fault()
+
+    async def _crash(self) -> None:
+        self.world.crash_at = self.world.steps + self.chance.randrange(12)
+
+    async def _azure_away(self) -> None:
+        self.world.azure.outage = True
+        self._heal_later(self._azure_back)
+
+    def _azure_back(self) -> None:
+        self.world.azure.outage = False
+        self._able_since = self.world.now
+
+    async def _api_away(self) -> None:
+        self.world.is_api_away = True
+        self._heal_later(self._api_back)
+
+    def _api_back(self) -> None:
+        self.world.is_api_away = False
+        self._able_since = self.world.now
+
+    async def _operator_down(self) -> None:
+        self._is_down = True
+        self._heal_later(self._start_operator)
+
+    def _start_operator(self) -> None:
+        """Start a process that knows nothing, and is told of all tunnels by its first listing."""
+        self.world.crash_at = None
+        self.world.start_operator()
+        self._is_down = False
+        self._able_since = self.world.now
+        for key in self._keys():
+            self._wake(key, self.world.now)
+
+    async def _device_offline(self) -> None:
+        device = self.chance.choice(self._names)
+        self.world.azure.online.discard(device)
+        self._heal_later(lambda: self.world.azure.online.add(device))
+
+    async def _device_reboots(self) -> None:
+        device = self.chance.choice(self._names)
+        if self.world.azure.listening.pop(device, None) is not None:
+            await self._notice(Key("imaging", device))
+
+    async def _child_deleted(self) -> None:
+        where = self._any(self.world.cluster.children)
+        if where is not None:
+            body = self.world.cluster.children.pop(where)
+            self.world.cache.drop_child(body)
+            await self._work_on(Key("imaging", body["metadata"]["labels"]["tunnels.dev/tunnel"]))
+
+    async def _forwarder_ends(self) -> None:
+        pods = [w for w in self.world.cluster.children if w[1] is Kind.POD]
+        where = self._any(pods)
+        if where is not None:
+            body = self.world.cluster.children[where]
+            body["status"] = ended_status(self.chance.choice(("Idle", "Failed", "Drained")))
+            self.world.cluster.touch(body)
+            self.world.cluster.feed(self.world.cache)
+            await self._work_on(Key("imaging", body["metadata"]["labels"]["tunnels.dev/tunnel"]))
+
+    async def _connection_deleted(self) -> None:
+        name = self._any(self.world.azure.connections)
+        if name is not None:
+            del self.world.azure.connections[name]
+            listening = self.world.azure.listening
+            for device in [d for d, r in listening.items() if r.hybrid_connection == name]:
+                del listening[device]
+                await self._notice(Key("imaging", device))
+
+    async def _notice(self, key: Key) -> None:
+        """Let the Pod's readiness change, and the watch tell the operator of it."""
+        if self._run_node(key):
+            await self._work_on(key)
+
+    def _heal_later(self, heal: Callable[[], None]) -> None:
+        after = timedelta(minutes=self.chance.choice(FAULT_MINUTES))
+        heapq.heappush(self._heals, (self.world.now + after, next(self._order), heal))
+
+    def _any(self, found: object) -> object:
+        choices = list(found)
+        return self.chance.choice(choices) if choices else None
+
+    # What must hold.
+
+    def _is_able(self) -> bool:
+        """Whether the operator has been up, with all that it needs, for long enough to have caught up."""
+        is_hindered = self.world.azure.outage or self.world.is_api_away or self._is_down
+        return not is_hindered and self.world.now >= self._able_since + RECOVERY
+
+    def _look(self) -> None:
+        """See that nothing is left over or outlives its time, whatever is going on."""
+        self._end_listeners()
+        for body in self.world.cluster.children.values():
+            owner = body["metadata"]["ownerReferences"][0]["uid"]
+            tunnel = self.world.cluster.tunnels.get(
+                Key(body["metadata"]["namespace"], body["metadata"]["labels"]["tunnels.dev/tunnel"])
+            )
+            assert tunnel is not None, f"orphan: {body['kind']} {body['metadata']['name']}"
+            assert tunnel["metadata"]["uid"] == owner
+        by_uid = {b["metadata"]["uid"]: key for key, b in self.world.cluster.tunnels.items()}
+        for name, connection in self.world.azure.connections.items():
+            key = by_uid.get(connection["owner"])
+            assert key is not None, f"orphan: hybrid connection {name}"
+            self._look_at_end(self.world.tunnel(key), key)
+
+    def _look_at_end(self, tunnel: Tunnel, key: Key) -> None:
+        end = tunnel.status.expires_at
+        assert tunnel.has_finalizer, f"{key} is in Azure without a finalizer"
+        if end is None or self.world.now <= end + TOLERANCE or not self._is_able():
+            # Whatever holds the operator up: both ends stop by themselves at the deadline that they know.
+            assert end is None or not self._reaches_past(key, end), f"{key} outlives {end}"
+            return
+        raise AssertionError(f"{key} outlives {end}: it is {self.world.now}")
+
+    def _reaches_past(self, key: Key, end: datetime) -> bool:
+        """Tell whether bytes could still flow after the end, but for an end that nobody was told of yet."""
+        if self.world.now <= end + TOLERANCE:
+            return False
+        asked = self.world.azure.listening.get(key.name)
+        secret, pod = self._child(key, Kind.SECRET), self._child(key, Kind.POD)
+        if asked is None or secret is None or pod is None:
+            return False
+        told = json.loads(base64.b64decode(secret["data"]["settings.json"]))["expiresAt"]
+        is_told = told <= format_time(end)
+        return is_told and asked.expires_at > self.world.now and told > format_time(self.world.now)
+
+    async def _calm_down(self) -> None:
+        """End all faults, wait, and see that everything is exactly as it should be."""
+        self.seen["calm moments"] += 1
+        for _, _, heal in sorted(self._heals, key=lambda entry: entry[:2]):
+            heal()
+        self._heals.clear()
+        self.world.crash_at = None
+        await self._pass_until(self.world.now + CALM)
+        self._look()
+        self._look_at_all()
+        self._look_at_tokens()
+
+    def _look_at_all(self) -> None:
+        wanted = set()
+        for key in self._keys():
+            tunnel = self.world.tunnel(key)
+            assert not tunnel.is_deleting, f"{key} is stuck"
+            _, reason = self.world.ready(key)
+            kinds = {k for k in (Kind.SECRET, Kind.POD, Kind.SERVICE) if self._child(key, k)}
+            if reason in ENDED or not tunnel.has_finalizer:
+                assert reason in ENDED | {Reason.TTL_TOO_LONG}, f"{key} is {reason}"
+                assert not kinds, f"{key} is {reason} and has {kinds}"
+                assert not tunnel.has_finalizer
+                continue
+            assert reason in (Reason.OPEN, Reason.TTL_TOO_LONG), f"{key} is {reason}"
+            assert len(kinds) == 3
+            wanted.add(tunnel.status.hybrid_connection.name)
+        assert set(self.world.azure.connections) == wanted
+        self.seen["tunnels found open"] += len(wanted)
+
+    def _keep_tokens(self, key: Key) -> None:
+        asked = self.world.azure.listening.get(key.name)
+        tokens = [] if asked is None else [(asked.hybrid_connection, asked.listen_token.reveal())]
+        secret = self._child(key, Kind.SECRET)
+        if secret is not None:
+            files = {n: base64.b64decode(d).decode() for n, d in secret["data"].items()}
+            name = json.loads(files["settings.json"])["relay"]["hybridConnection"]
+            tokens.append((name, files["token"]))
+        self._tokens.update((name, token, key) for name, token in tokens)
+
+    def _look_at_tokens(self) -> None:
+        """See that no token that was ever given out opens anything whose tunnel is over."""
+        kept = set()
+        for name, token, key in self._tokens:
+            connection, parsed = self.world.azure.connections.get(name), sas.parse(token)
+            if connection is None or parsed.expires_at <= self.world.now.timestamp():
+                continue
+            _, rule_key = connection["rules"].get(parsed.rule, ("", ""))
+            if parsed.is_signed_with(rule_key.encode()):
+                assert self.world.tunnel(key).status.expires_at > self.world.now
+                kept.add((name, token, key))
+        self.seen["tokens given out"] += len(self._tokens) - len(kept)
+        self._tokens = kept
+
+
+def live_through(scale: Scale, seed: int) -> Counter[str]:
+    """Run it; return what happened. The seed is part of every failure."""
+    week = Week(scale, seed)
+    try:
+        asyncio.run(week.run())
+    except AssertionError as error:
+        at = week.world.now - week._began
+        raise AssertionError(f"seed {seed}, after {at}: {error}") from error
+    return week.seen
