@@ -252,7 +252,14 @@ class LocalForwarder:
             stream = shared.open(_request(port))
             stream.accepted.add_done_callback(lambda answer: note() if _is_good(answer) else None)
             log = log.bind(rendezvous=shared.link.tracking_id, mux_stream=stream.number)
-            yield stream, stream.accepted, log
+            try:
+                yield stream, stream.accepted, log
+            except RefusedError as error:
+                if (
+                    error.reason is Reason.NO_REPLY
+                ):  # it may be half open, which nobody else would notice
+                    shared.retire()
+                raise
             return
         link, warm = await self._link_to(port, early)
         note()

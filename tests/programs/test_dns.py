@@ -24,11 +24,12 @@ async def test_many_names_at_once(dns, tunnel, programs, figure, tmp_path):
     names = tmp_path / "names"
     names.write_text("".join(f"n{number}.device.test\n" for number in range(200)))
     async with tunnel(dns=dns, udp=("dns",)) as ports:
-        ask = ("dig", "@127.0.0.1", "-p", ports["dns"], "+short", "+tries=3", "+time=3")
+        ask = ("dig", "@127.0.0.1", "-p", ports["dns"], "+short", "+tries=5", "+time=5")
         began = time.perf_counter()
         output = await programs.run(*ask, "-f", names)
         figure(f"dig, 200 names: {200 / (time.perf_counter() - began):.0f} a second")
-        assert output.split() == ["10.1.2.3"] * 200
+        # What is lost under load is asked for again, and dig says so on lines of their own.
+        assert [x for x in output.splitlines() if x[:2] != ";;"] == ["10.1.2.3"] * 200
 
 
 async def test_names_are_answered(dns, tunnel, programs, figure):

@@ -103,6 +103,40 @@ async def pump(reader, writer, stream: Stream) -> None:
         writer.close()
 
 
+class Datagrams(asyncio.DatagramProtocol):
+    """A UDP socket whose packets come out of a queue, with their sources."""
+
+    def __init__(self) -> None:
+        self.inbox = asyncio.Queue()
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr) -> None:
+        self.inbox.put_nowait((data, addr))
+
+
+@contextlib.asynccontextmanager
+async def datagrams(**options) -> AsyncIterator[Datagrams]:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(Datagrams, **options)
+    try:
+        yield protocol
+    finally:
+        transport.close()
+
+
+async def frames_out(stream: Stream, send) -> None:
+    """Cut what comes into packets: two bytes of length, big-endian, before each (section 3.3)."""
+    while len(head := await stream.exactly(2)) == 2:
+        send(await stream.exactly(int.from_bytes(head, "big")))
+
+
+async def frame_in(stream: Stream, data: bytes) -> None:
+    """Send a packet as one message."""
+    await stream.write(len(data).to_bytes(2, "big") + data)
+
+
 def _reset(writer) -> None:
     sock = writer.get_extra_info("socket")
     with contextlib.suppress(OSError):
@@ -111,10 +145,11 @@ def _reset(writer) -> None:
 
 
 class Listener:
-    """`azbridge -T hc:name/host:port`."""
+    """`azbridge -T hc:name/host:port`; the ports of the names in `udp` take datagrams."""
 
-    def __init__(self, base: str, tls, token: str, targets: dict[str, int]) -> None:
+    def __init__(self, base: str, tls, token: str, targets: dict[str, int], udp=()) -> None:
         self.base, self.tls, self.token, self.targets = base, tls, token, targets
+        self.udp = udp
         self.listening = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -149,9 +184,13 @@ class Listener:
                 if port is None:
                     await stream.end()
                     return
-                if head[2] != 0:
-                    await stream.write(b"\x00\x00\xff")
+                if (head[2] == 1) != (name in self.udp):
+                    await stream.write(b"\x00\x00\x01" if name in self.udp else b"\x00\x00\xff")
                     await stream.end()
+                    return
+                if name in self.udp:
+                    await stream.write(b"\x01\x00\x01")
+                    await self._carry_datagrams(stream, port)
                     return
                 await stream.write(b"\x01\x00\x00")
                 try:
@@ -160,6 +199,21 @@ class Listener:
                     await stream.end()
                     return
                 await pump(reader, writer, stream)
+
+    @staticmethod
+    async def _carry_datagrams(stream: Stream, port: int) -> None:
+        async with datagrams(remote_addr=("127.0.0.1", port)) as near:
+
+            async def back() -> None:
+                while True:
+                    await frame_in(stream, (await near.inbox.get())[0])
+
+            task = asyncio.create_task(back())
+            try:
+                await frames_out(stream, near.transport.sendto)
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
 
     def _find(self, name: str) -> int | None:
         if len(self.targets) == 1 and name.strip().lstrip("+-").isdecimal():
@@ -206,3 +260,41 @@ class Sender:
             if await stream.exactly(3) != b"\x01\x00\x00":
                 return
             await pump(reader, writer, stream)
+
+    @contextlib.asynccontextmanager
+    async def forwarding_datagrams(self, name: str) -> AsyncIterator[int]:
+        """`azbridge -L portU/name:hc`: one stream for each source."""
+        async with datagrams(local_addr=("127.0.0.1", 0)) as near, asyncio.TaskGroup() as tasks:
+            sources = {}
+
+            async def take() -> None:
+                while True:
+                    data, source = await near.inbox.get()
+                    if source not in sources:
+                        sources[source] = asyncio.Queue()
+                        tasks.create_task(self._carry(name, near, source, sources[source]))
+                    sources[source].put_nowait(data)
+
+            taking = tasks.create_task(take())
+            yield near.transport.get_extra_info("sockname")[1]
+            taking.cancel()
+            for inbox in sources.values():
+                inbox.put_nowait(None)
+
+    async def _carry(self, name: str, near: Datagrams, source, inbox: asyncio.Queue) -> None:
+        url = f"wss://{self.base}/$hc/hc?sb-hc-action=connect&sb-hc-id={uuid.uuid4()}"
+        async with websocket(url, self.tls, self.token) as socket:
+            stream = Stream(socket)
+            text = name.encode()
+            await stream.write(bytes((1, 0, 1, len(text))))
+            await stream.write(text)
+            if await stream.exactly(3) != b"\x01\x00\x01":
+                return
+            back = asyncio.create_task(
+                frames_out(stream, lambda data: near.transport.sendto(data, source))
+            )
+            while (data := await inbox.get()) is not None:
+                await frame_in(stream, data)
+            await stream.end()
+            back.cancel()
+            await asyncio.wait([back])

@@ -15,7 +15,8 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
             writer.write(data)
             await writer.drain()
         writer.write_eof()
-    writer.close()
+        writer.close()
+        await writer.wait_closed()  # whoever serves aborts what is left, bytes that wait included
 
 
 @contextlib.asynccontextmanager
@@ -54,7 +55,7 @@ class Client:
         await self.writer.drain()
 
     async def read(self, size: int = -1) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await (self.reader.read() if size < 0 else self.reader.readexactly(size))
 
     def end(self) -> None:
