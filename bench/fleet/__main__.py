@@ -6,6 +6,9 @@ import json
 import logging
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,34 @@ async def _calls_since(stage: Stage, before: dict[str, int]) -> dict[str, int]:
     return {name: count - before[name] for name, count in now.items()}
 
 
+@dataclass(slots=True)
+class Restarts:
+    """How often the operator ended by itself, as it does when it can not renew its Lease."""
+
+    count: int = 0
+
+
+@asynccontextmanager
+async def supervised(operator: Program) -> AsyncIterator[Restarts]:
+    """Start the operator again whenever it ends by itself, as Kubernetes would."""
+    restarts = Restarts()
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(1)
+            if operator.exit_code not in (None, 0):
+                restarts.count += 1
+                await operator.start()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield restarts
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await operator.stop()
+
+
 async def scenario(name: str, count: int, folder: Path, **options: Any) -> Record:
     """Run one scenario on a stage of its own."""
     record: Record = {"scenario": name, "tunnels": count}
@@ -119,7 +150,7 @@ async def scenario(name: str, count: int, folder: Path, **options: Any) -> Recor
         await stage.slow_azure(options.get("latency", 0.0))
         operator, port = stage.operator(**options.get("settings", {}))
         await operator.start()
-        try:
+        async with supervised(operator) as restarts:
             await counting.until_seen(port, 0, within=60)
             record["idle"] = counting.usage(operator.pid)
             async with Fleet(stage.kube, count).watched() as fleet:
@@ -127,8 +158,7 @@ async def scenario(name: str, count: int, folder: Path, **options: Any) -> Recor
                 if options.get("restart"):
                     record["restart"] = await restart(stage, fleet, operator, port)
                 record["close"] = await close_fleet(stage, fleet, operator)
-        finally:
-            await operator.stop()
+            record["restarts"] = restarts.count
     return record
 
 

@@ -55,9 +55,9 @@ class Kube:
                 method, self._url + path, data=data, headers=headers
             ) as answer:
                 text = await answer.read()
-            if answer.status != 429:
+            if answer.status not in (429, 500, 503, 504):
                 break
-            # A resource that has just been defined is not served at once.
+            # Not served yet, or overloaded: all of these requests may be repeated.
             await asyncio.sleep(float(answer.headers.get("Retry-After", "1")))
         if answer.status >= 400 and answer.status != 404:
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]!r}")

@@ -50,7 +50,7 @@ def _opening(records: list[Record]) -> list[str]:
     heads = (
         *("Tunnels", "with", "all Ready, s", "all deleted, s", "API requests each, opening"),
         *("writes each", "ARM calls each", "methods each", "closing: requests, ARM, methods each"),
-        *("peak MiB", "settled MiB", "CPU s opening", "load"),
+        *("peak MiB", "settled MiB", "CPU s opening", "load", "operator ended by itself"),
     )
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for record in records:
@@ -72,6 +72,7 @@ def _opening(records: list[Record]) -> list[str]:
             f"{opened['operator']['rss_mib']:.0f}",
             f"{opened['operator']['cpu_s']:.0f}",
             f"{opened['load']}",
+            f"{record.get('restarts', 0)}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     peak = max(

@@ -32,6 +32,10 @@ class Program:
         return self._process is not None and self._process.returncode is None
 
     @property
+    def exit_code(self) -> int | None:
+        return None if self._process is None else self._process.returncode
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid

@@ -76,6 +76,7 @@ class Workers:
         self._draining.set()
 
     async def _work(self) -> None:
+        task = asyncio.current_task()
         while True:
             key = await self._queue.get()
             started = self._running[key] = self._clock()
@@ -85,6 +86,10 @@ class Workers:
                 del self._running[key]
                 self._queue.done(key)
             self._observe(outcome, (self._clock() - started).total_seconds())
+            if task is not None and task.cancelling():
+                # A group of tasks that fails just when it is called off raises the failure alone
+                # (Python 3.11), and the call to end would be lost.
+                return
 
     async def _pass(self, key: Key) -> str:
         try:

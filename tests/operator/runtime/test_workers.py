@@ -113,3 +113,27 @@ async def test_draining_does_not_wait_for_ever(stand):
     stand.queue.add(A)
     await stand.until(lambda: stand.visits == [A])
     await stand.workers.drain(timedelta(milliseconds=1))
+
+
+async def test_workers_end_although_a_pass_makes_a_failure_of_the_call_to(stand):
+    async def fenced_when_called_off(_key):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ExceptionGroup("branches", [NotLeadingError()]) from None
+
+    queue = WorkQueue(asyncio.get_running_loop().call_later)
+    workers = Workers(
+        queue,
+        fenced_when_called_off,
+        count=2,
+        clock=lambda: NOON,
+        observe=lambda outcome, _: stand.outcomes.append(outcome),
+    )
+    running = asyncio.create_task(workers.run())
+    queue.add(A)
+    await stand.until(lambda: queue.active == 1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 5)
+    assert stand.outcomes == ["fenced"]
