@@ -26,6 +26,7 @@ from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.api.tunnel_class import TunnelClass
+from tunnel_operator.core.closing import GIVE_UP_AFTER
 from tunnel_operator.core.observed import Kind
 from tunnel_operator.errors import Retryable, TunnelError
 
@@ -136,6 +137,7 @@ class Week:
         for _ in range(8):
             if self._is_down:
                 return
+            before = self.world.cluster.tunnels.get(key)
             try:
                 again_at = await self.world.reconcile(key)
             except (Crash, BaseExceptionGroup):
@@ -148,12 +150,23 @@ class Week:
             else:
                 self._failed.pop(key, None)
             self.seen["passes"] += 1
+            if before is not None and key not in self.world.cluster.tunnels:
+                self._sweep(Tunnel.from_dict(before))
             if again_at is not None:
                 self._wake(key, again_at)
             self._keep_tokens(key)
             if not self._run_node(key):
                 return
         raise AssertionError(f"{key} does not settle")
+
+    def _sweep(self, gone: Tunnel) -> None:
+        """Remove what a deletion left behind, which it may only after Azure was away for long."""
+        connections, deleted_at = self.world.azure.connections, gone.metadata.deletion_timestamp
+        for name in [n for n, c in connections.items() if c["owner"] == gone.metadata.uid]:
+            end = max(deleted_at, gone.status.expires_at or deleted_at)
+            assert self.world.now >= end + GIVE_UP_AFTER, f"orphan: hybrid connection {name}"
+            self.seen["left to the sweeper"] += 1
+            del connections[name]
 
     def _wake(self, key: Key, at: datetime) -> None:
         known = self._wanted.get(key)
