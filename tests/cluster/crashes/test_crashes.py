@@ -10,6 +10,7 @@ from support.crashes import SCENES, Rehearsal
 OPENING, CLOSING = SCENES[0], SCENES[-1]
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("scene", "fatal", "moment"),
     [

@@ -9,10 +9,10 @@ import pytest
 from support.week import Scale, live_through
 
 A_DAY = Scale(20, timedelta(days=1), timedelta(minutes=10), timedelta(minutes=15))
-A_WEEK = Scale(200, timedelta(days=7), timedelta(minutes=3), timedelta(minutes=10))
+A_WEEK = Scale(200, timedelta(days=7), timedelta(minutes=5), timedelta(minutes=20))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_day_of_twenty_tunnels(seed):
     seen = live_through(A_DAY, seed)
     assert seen["tunnels found open"] > 0
