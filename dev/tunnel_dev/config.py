@@ -9,7 +9,14 @@ import json
 from pathlib import Path
 
 from .cgroups import NAME as CGROUP
-from .components import CONTAINERD_SOCKET, COREDNS_READY_PORT, DNS_ADDRESS, NODE
+from .components import (
+    CONTAINERD_SOCKET,
+    COREDNS_READY_PORT,
+    DNS_ADDRESS,
+    GATEWAY,
+    GATEWAY_NAMESPACE,
+    NODE,
+)
 from .machine import ADDRESS, POD_CIDR
 from .pki import Pki
 
@@ -138,3 +145,21 @@ cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {{
     }}
 }}
 """
+
+
+def contour() -> str:
+    """The one Gateway that Contour serves."""
+    reference = {"name": GATEWAY, "namespace": GATEWAY_NAMESPACE}
+    return json.dumps({"gateway": {"gatewayRef": reference}})
+
+
+def envoy_address() -> str:
+    """What a cloud's load balancer would write on Envoy's Service: the node's own address."""
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "envoy", "namespace": GATEWAY_NAMESPACE},
+            "status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}},
+        }
+    )
