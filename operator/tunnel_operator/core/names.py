@@ -86,6 +86,11 @@ def labels(tunnel: Tunnel) -> dict[str, str]:
     }
 
 
+def forwarder_labels() -> dict[str, str]:
+    """Return the labels that all forwarders have, and nothing else that this operator makes a Pod of."""
+    return {"app.kubernetes.io/name": "tunnel-forwarder", MANAGED_BY_LABEL: MANAGER}
+
+
 def owner_reference(tunnel: Tunnel) -> dict[str, Any]:
     """Return the reference by which Kubernetes collects children when their Tunnel is gone."""
     return {

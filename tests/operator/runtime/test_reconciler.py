@@ -384,6 +384,21 @@ async def test_a_second_tunnel_to_a_stock_device_waits_and_says_for_whom(world):
     assert list(world.azure.connections) == ["mri-7"]
 
 
+async def test_a_changed_pod_template_replaces_the_pod_and_nothing_else(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    pod, writes = world.cluster.child(Kind.POD), dict(world.cluster.writes)
+    template = {"spec": {"nodeSelector": {"pool": "edge"}}}
+    world.cache.put_class(a_class(forwarder={"podTemplate": template}))
+    await world.settle(key)
+    replaced = world.cluster.child(Kind.POD)
+    assert replaced["metadata"]["uid"] != pod["metadata"]["uid"]
+    assert replaced["spec"]["nodeSelector"] == {"pool": "edge"}
+    assert world.ready(key) == ("True", "Open")
+    changed = {k for k, n in world.cluster.writes.items() if n != writes.get(k, 0)}
+    assert changed == {"status", "Pod", "delete Pod"}
+
+
 ROUTED = {"expose": {"gateway": {"http": {"host": "a.test"}, "tcp": {}}}}
 
 
