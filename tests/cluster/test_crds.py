@@ -185,7 +185,12 @@ def test_tunnels_can_be_listed_by_device(kubectl, namespace):
 
 
 def test_examples_are_accepted(kubectl):
-    for name in ("tunnelclass", "tunnelclass-stock-devices", "tunnelclass-pod-template"):
+    for name in (
+        "tunnelclass",
+        "tunnelclass-stock-devices",
+        "tunnelclass-pod-template",
+        "tunnelclass-retain",
+    ):
         kubectl("apply", "-f", f"manifests/examples/{name}.yaml", "--dry-run=server")
     kubectl("create", "namespace", "imaging")
     for name in ("tunnel", "tunnel-gateway"):

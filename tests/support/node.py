@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from kubernetes.aio import client, config
 
@@ -28,20 +30,22 @@ async def _run(core: client.CoreV1Api, namespace: str, is_ready: Callable[[], bo
     while True:
         pods = await core.list_namespaced_pod(namespace)
         for pod in pods.items:
-            if pod.metadata.deletion_timestamp is not None:
-                # Nothing runs, so nothing has to end first.
-                await core.delete_namespaced_pod(
-                    pod.metadata.name, namespace, grace_period_seconds=0
-                )
-                continue
-            wanted = "True" if is_ready() else "False"
-            has = {c.type: c.status for c in pod.status.conditions or ()}
-            if has.get("Ready") != wanted:
-                status = {
-                    "phase": "Running",
-                    "conditions": [{"type": "Ready", "status": wanted}],
-                }
-                await core.patch_namespaced_pod_status(
-                    pod.metadata.name, namespace, {"status": status}
-                )
+            try:
+                await _run_pod(core, pod, "True" if is_ready() else "False")
+            except client.ApiException as error:
+                # Somebody else may have removed it since it was listed.
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
         await asyncio.sleep(0.1)
+
+
+async def _run_pod(core: client.CoreV1Api, pod: Any, wanted: str) -> None:
+    name, namespace = pod.metadata.name, pod.metadata.namespace
+    if pod.metadata.deletion_timestamp is not None:
+        # Nothing runs, so nothing has to end first.
+        await core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
+        return
+    has = {c.type: c.status for c in pod.status.conditions or ()}
+    if has.get("Ready") != wanted:
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": wanted}]}
+        await core.patch_namespaced_pod_status(name, namespace, {"status": status})

@@ -25,7 +25,7 @@ from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import FINALIZER, Device, Tunnel, TunnelStatus
 from tunnel_operator.api.tunnel_class import TunnelClass, TunnelClassSpec
-from tunnel_operator.core.actions import EnsureHybridConnection
+from tunnel_operator.core.actions import EnsureHybridConnection, RetainHybridConnection
 from tunnel_operator.core.notices import Notice
 from tunnel_operator.core.observed import HybridConnection, Kind
 from tunnel_operator.core.sweep import Marked
@@ -180,13 +180,14 @@ class FakeAzure:
             owner=found.get("owner"),
             owner_name=found.get("owner_name"),
             rules=frozenset(found["rules"]),
+            is_retained=found.get("is_retained", False),
         )
 
     async def ensure(self, _: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
         self._called("ensure")
         found = self.connections.setdefault(wanted.name, {"rules": {}})
         if not wanted.is_borrowed:
-            found |= {"owner": wanted.owner, "owner_name": wanted.tunnel}
+            found |= {"owner": wanted.owner, "owner_name": wanted.tunnel, "is_retained": False}
         for rule, right in wanted.rules:
             found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
 
@@ -195,6 +196,12 @@ class FakeAzure:
         self.connections.pop(name, None)
         for device in [d for d, r in self.listening.items() if r.hybrid_connection == name]:
             del self.listening[device]
+
+    async def retain(self, klass: TunnelClassSpec, wanted: RetainHybridConnection) -> None:
+        await self.delete_rules(klass, wanted.name, wanted.rules)
+        self._called("retain")
+        found = self.connections.setdefault(wanted.name, {"rules": {}})
+        found |= {"owner": wanted.owner, "owner_name": wanted.tunnel, "is_retained": True}
 
     async def marked(self, _: TunnelClassSpec) -> list[Marked]:
         self._called("marked")

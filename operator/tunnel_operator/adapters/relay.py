@@ -32,13 +32,13 @@ from ..api.keys import Key
 from ..api.reasons import Reason
 from ..api.tunnel_class import TunnelClassSpec
 from ..core import observed
-from ..core.actions import EnsureHybridConnection
+from ..core.actions import EnsureHybridConnection, RetainHybridConnection
 from ..core.sweep import Marked
 from ..errors import Retryable, Terminal
 from .azure_errors import classify_arm
 from .budget import Budget
 from .calls import CallObserver, counted
-from .marks import read_mark, write_mark
+from .marks import Mark, read_mark, write_mark
 
 API_VERSION = "2024-01-01"
 """Pinned: the SDK's default is newer than what every cloud offers."""
@@ -89,18 +89,13 @@ class ArmRelay:
             owner=mark.uid if mark else None,
             owner_name=mark.tunnel if mark else None,
             rules=frozenset(rule for rule in rules if rule),
+            is_retained=bool(mark and mark.is_retained and mark.cluster == self._cluster_id),
         )
 
     async def ensure(self, klass: TunnelClassSpec, wanted: EnsureHybridConnection) -> None:
         """Make the hybrid connection and its rules, or put them right."""
         hybrid_connections, place = self._at(klass)
-        mark = write_mark(wanted.tunnel, wanted.owner, self._cluster_id)
-        # Always sent: whether it can be changed later, and its default, are not documented.
-        connection = HybridConnection(
-            properties=HybridConnectionProperties(
-                requires_client_authorization=True, user_metadata=mark
-            )
-        )
+        connection = self._marked(wanted, is_retained=False)
         async with self._call("ensure", requests=1 + len(wanted.rules)):
             if not wanted.is_borrowed:
                 await hybrid_connections.create_or_update(*place, wanted.name, connection)
@@ -112,6 +107,14 @@ class ArmRelay:
                             *place, wanted.name, rule, body
                         )
                     )
+
+    async def retain(self, klass: TunnelClassSpec, wanted: RetainHybridConnection) -> None:
+        """Remove the rules, then mark the hybrid connection as kept."""
+        await self.delete_rules(klass, wanted.name, wanted.rules)
+        hybrid_connections, place = self._at(klass)
+        connection = self._marked(wanted, is_retained=True)
+        async with self._call("retain"):
+            await hybrid_connections.create_or_update(*place, wanted.name, connection)
 
     async def marked(self, klass: TunnelClassSpec) -> list[Marked]:
         """Return the hybrid connections of a class's namespace that bear an ownership mark."""
@@ -128,6 +131,7 @@ class ArmRelay:
                             mark.uid,
                             mark.cluster,
                             entry.created_at,
+                            mark.is_retained,
                         )
                     )
         return found
@@ -168,6 +172,22 @@ class ArmRelay:
         if not keys.primary_key:
             raise Retryable(Reason.NOT_FOUND, f"The rule {rule!r} has no key yet.")
         return Secret(keys.primary_key)
+
+    def _marked(
+        self, wanted: EnsureHybridConnection | RetainHybridConnection, *, is_retained: bool
+    ) -> HybridConnection:
+        mark = Mark(
+            tunnel=wanted.tunnel,
+            uid=wanted.owner,
+            cluster=self._cluster_id,
+            correlation_id=wanted.correlation_id,
+            is_retained=is_retained,
+        )
+        # Always sent: whether it can be changed later, and its default, are not documented.
+        properties = HybridConnectionProperties(
+            requires_client_authorization=True, user_metadata=write_mark(mark)
+        )
+        return HybridConnection(properties=properties)
 
     def _at(self, klass: TunnelClassSpec) -> tuple[Any, tuple[str, str]]:
         """Return the operations for a class's namespace, and where that is."""

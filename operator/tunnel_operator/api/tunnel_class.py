@@ -174,11 +174,19 @@ class Naming(StrEnum):
     DEVICE = "Device"
 
 
+class DeletionPolicy(StrEnum):
+    """What becomes of the hybrid connection of a closed Tunnel."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
 class TunnelClassSpec(Model):
     """Which services to use, and within which limits."""
 
     controller_name: str = DEFAULT_CONTROLLER
     hybrid_connection_naming: Naming = Naming.TUNNEL
+    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
     port_name: str | None = None
     relay: Relay
     iot_hub: IoTHub

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..api.reasons import Reason
 from ..api.tunnel import DeviceStatus, SessionStatus
+from ..api.tunnel_class import DeletionPolicy
 
 
 class Kind(StrEnum):
@@ -45,6 +46,8 @@ class HybridConnection:
     owner: str | None
     rules: frozenset[str]
     owner_name: str | None = None
+    is_retained: bool = False
+    """Whether it is marked as kept for a closed Tunnel, in this cluster."""
 
 
 class NoHybridConnection(Enum):
@@ -147,6 +150,9 @@ class Observed:
     """The end that has been announced already."""
 
     failures: Mapping[Step, Failure] = field(default_factory=dict)
+
+    policy: DeletionPolicy = DeletionPolicy.DELETE
+    """What the class wants done with the hybrid connection of a closed tunnel."""
 
     def is_waiting(self, step: Step, now: datetime) -> bool:
         """Whether the step failed and its time to be tried again has not come."""

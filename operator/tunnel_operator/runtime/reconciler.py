@@ -16,7 +16,7 @@ from ..api.conditions import Condition
 from ..api.keys import Key
 from ..api.reasons import ConditionType, Reason
 from ..api.tunnel import DeviceStatus, Tunnel, TunnelStatus
-from ..api.tunnel_class import Naming, TunnelClass
+from ..api.tunnel_class import DeletionPolicy, Naming, TunnelClass
 from ..core import names
 from ..core.actions import (
     Action,
@@ -33,6 +33,7 @@ from ..core.actions import (
     OpenDevice,
     Plan,
     RemoveFinalizer,
+    RetainHybridConnection,
     step_of,
 )
 from ..core.manifests import with_secret_version, with_token
@@ -138,6 +139,7 @@ class Reconciler:
             leased_at=memory.leased_at(current.key),
             announced=memory.announced(current.key),
             failures=memory.failures(current.key, revision),
+            policy=(current.klass.spec.deletion_policy if current.klass else DeletionPolicy.DELETE),
         )
 
     async def _look(self, current: _Pass, now: datetime) -> HybridConnection | NoHybridConnection:
@@ -147,7 +149,7 @@ class Reconciler:
             return NoHybridConnection.ABSENT
         if current.klass is None:
             return NoHybridConnection.UNKNOWN
-        name = names.hybrid_connection(current.tunnel, current.klass.spec.hybrid_connection_naming)
+        name = names.hybrid_connection(current.tunnel, current.klass.spec)
         failure = world.memory.failure(current.key, Step.LOOK)
         if failure is not None and now < failure.retry_at:
             return NoHybridConnection.UNKNOWN
@@ -244,6 +246,8 @@ class Reconciler:
                 world.memory.keep_answer(current.key, None)
             case DeleteHybridConnection(name):
                 await world.relay.delete(klass.spec, name)
+            case RetainHybridConnection():
+                await world.relay.retain(klass.spec, action)
             case DeleteRules(name, rules):
                 await world.relay.delete_rules(klass.spec, name, rules)
             case OpenDevice():
@@ -316,6 +320,7 @@ class Reconciler:
 _Remote = (
     EnsureHybridConnection
     | DeleteHybridConnection
+    | RetainHybridConnection
     | DeleteRules
     | OpenDevice
     | CloseDevice
