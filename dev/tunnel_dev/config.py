@@ -7,6 +7,7 @@ privileges are a container's: cgroups of version 1, no CAP_SYS_RESOURCE, no sysc
 
 import json
 from pathlib import Path
+from typing import Any
 
 from .cgroups import NAME as CGROUP
 from .components import (
@@ -153,13 +154,11 @@ def contour() -> str:
     return json.dumps({"gateway": {"gatewayRef": reference}})
 
 
-def envoy_address() -> str:
+def envoy_address() -> dict[str, Any]:
     """What a cloud's load balancer would write on Envoy's Service: the node's own address."""
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "envoy", "namespace": GATEWAY_NAMESPACE},
-            "status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}},
-        }
-    )
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "envoy", "namespace": GATEWAY_NAMESPACE},
+        "status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}},
+    }

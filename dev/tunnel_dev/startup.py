@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import yaml
+
 from . import components, config, images, kubeconfig, machine, pause_image, pki, toolchain
 from .api import Api
 from .command import attempt, run
@@ -35,6 +37,14 @@ COMPONENTS = (
     "envoy",
 )
 MANIFESTS = Path(__file__).with_name("manifests.yaml")
+GATEWAY_API = "/apis/gateway.networking.k8s.io/v1"
+GATEWAY_PATHS = {
+    "GatewayClass": f"{GATEWAY_API}/gatewayclasses/{components.GATEWAY}",
+    "Gateway": (
+        f"{GATEWAY_API}/namespaces/{components.GATEWAY_NAMESPACE}/gateways/{components.GATEWAY}"
+    ),
+}
+ENVOY_PATH = f"/api/v1/namespaces/{components.GATEWAY_NAMESPACE}/services/envoy/status"
 PROXY_HEALTH_PORT = 10256
 GATEWAY = Path(__file__).with_name("gateway.yaml")
 CONTOUR_TYPES = {
@@ -110,7 +120,6 @@ class Startup:
             "kube-proxy.json": config.kube_proxy(folder / "kube-proxy.kubeconfig"),
             "Corefile": config.corefile(folder / "coredns.kubeconfig"),
             "contour.json": config.contour(),
-            "envoy-address.json": config.envoy_address(),
         }
         for name, content in files.items():
             write_atomically(folder / name, content)
@@ -145,7 +154,7 @@ class Startup:
     def _start_ingress(self, api: Api) -> None:
         """Start Contour when its resource types are served, and no sooner: it would end."""
         definitions = (self._tools / toolchain.CONTOUR_CRDS, self._tools / toolchain.GATEWAY_CRDS)
-        self._apply(*definitions, MANIFESTS)
+        self._kubectl(*definitions, MANIFESTS)
         what = "the API server does not serve Contour's resource types"
         wait_until(partial(are_contour_types_served, api), seconds=PATIENCE_S, what=what)
         bootstrap = self._folder / "envoy.json"
@@ -155,8 +164,9 @@ class Startup:
         settings = (self._folder / "contour.json", self._folder / "contour.kubeconfig")
         contour = self._start("contour", components.contour(*settings))
         envoy = self._start("envoy", components.envoy(bootstrap))
-        self._apply(GATEWAY)
-        self._apply(self._folder / "envoy-address.json", options=("--subresource=status",))
+        for body in yaml.safe_load_all(GATEWAY.read_text()):
+            api.apply(GATEWAY_PATHS[body["kind"]], body)
+        api.apply(ENVOY_PATH, config.envoy_address())
         is_healthy = partial(answers, CONTOUR_HEALTH_PORT, "/healthz")
         contour.wait_until_ready(is_healthy, seconds=PATIENCE_S)
         envoy.wait_until_ready(partial(answers, STATS_PORT, "/ready"), seconds=PATIENCE_S)
@@ -178,12 +188,12 @@ class Startup:
     def _inside(self, *argv: str) -> bool:
         return attempt(*machine.enter(self._tree), *argv).returncode == 0
 
-    def _apply(self, *files: Path, options: tuple[str, ...] = ()) -> None:
+    def _kubectl(self, *files: Path) -> None:
         """Apply files; kubectl's cache is kept out of the user's home."""
         named = (word for file in files for word in ("--filename", file))
         run(
             *(self._tools / "kubectl", "--kubeconfig", kubeconfig_path(self._tree)),
-            *("apply", "--server-side", *options, *named),
+            *("apply", "--server-side", *named),
             env={"KUBECACHEDIR": str(self._folder / "kubectl")},
         )
 

@@ -97,9 +97,12 @@ def test_the_way_to_envoy_leads_to_where_the_gateways_listeners_are():
     assert all(port["targetPort"] == port["port"] + 8000 for port in service["spec"]["ports"])
     reference = json.loads(config.contour())["gateway"]["gatewayRef"]
     assert reference == {key: gateway["metadata"][key] for key in ("name", "namespace")}
-    address = json.loads(config.envoy_address())
+    address = config.envoy_address()
     assert address["metadata"]["name"] == service["metadata"]["name"]
     assert address["status"]["loadBalancer"]["ingress"] == [{"ip": machine.ADDRESS}]
+    assert startup.GATEWAY_PATHS.keys() == {
+        body["kind"] for body in yaml.safe_load_all(startup.GATEWAY.read_text())
+    }
 
 
 def test_a_kubeconfig_needs_no_other_file(tmp_path):
