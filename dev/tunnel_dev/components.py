@@ -14,6 +14,8 @@ XDS_PORT = 8001
 STATS_PORT = 8002
 CONTOUR_HEALTH_PORT = 8004
 COREDNS_READY_PORT = 8181
+GATEWAY_NAMESPACE = "projectcontour"
+GATEWAY = "contour"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
 IDENTITIES = (
@@ -137,21 +139,26 @@ def kubelet(config: Path, kubeconfig: Path) -> list[str]:
     ]
 
 
-def contour(kubeconfig: Path) -> list[str]:
-    """Metrics and health are on ports of their own: Contour refuses one port for both here."""
+def contour(config: Path, kubeconfig: Path) -> list[str]:
+    """Metrics and health are on ports of their own: Contour refuses one port for both here.
+
+    On which ports Envoy listens, the Gateway says.
+    """
     return [
         "contour",
         "serve",
+        f"--config-path={config}",
         f"--kubeconfig={kubeconfig}",
         "--disable-leader-election",
+        # Of the Gateway API only what the toolchain has the definitions of.
+        "--disable-feature=grpcroutes",
+        "--disable-feature=backendtlspolicies",
         # Envoy is a neighbour on loopback, which no Pod reaches.
         "--insecure",
         "--xds-address=127.0.0.1",
         f"--xds-port={XDS_PORT}",
         f"--envoy-service-http-address={ADDRESS}",
-        "--envoy-service-http-port=80",
         f"--envoy-service-https-address={ADDRESS}",
-        "--envoy-service-https-port=443",
         f"--ingress-status-address={ADDRESS}",
         "--http-address=127.0.0.1",
         "--http-port=8003",

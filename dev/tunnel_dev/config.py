@@ -7,9 +7,17 @@ privileges are a container's: cgroups of version 1, no CAP_SYS_RESOURCE, no sysc
 
 import json
 from pathlib import Path
+from typing import Any
 
 from .cgroups import NAME as CGROUP
-from .components import CONTAINERD_SOCKET, COREDNS_READY_PORT, DNS_ADDRESS, NODE
+from .components import (
+    CONTAINERD_SOCKET,
+    COREDNS_READY_PORT,
+    DNS_ADDRESS,
+    GATEWAY,
+    GATEWAY_NAMESPACE,
+    NODE,
+)
 from .machine import ADDRESS, POD_CIDR
 from .pki import Pki
 
@@ -138,3 +146,19 @@ cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {{
     }}
 }}
 """
+
+
+def contour() -> str:
+    """The one Gateway that Contour serves."""
+    reference = {"name": GATEWAY, "namespace": GATEWAY_NAMESPACE}
+    return json.dumps({"gateway": {"gatewayRef": reference}})
+
+
+def envoy_address() -> dict[str, Any]:
+    """What a cloud's load balancer would write on Envoy's Service: the node's own address."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "envoy", "namespace": GATEWAY_NAMESPACE},
+        "status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}},
+    }

@@ -31,6 +31,7 @@ CONFIGURATION = {
         }
     ],
 }
+GATEWAY = Path(__file__).with_name("gateway.yaml")
 INGRESS_CLASS = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "IngressClass",
@@ -97,11 +98,18 @@ def build_and_load(reference: str, context: Path, dockerfile: Path) -> None:
 
 
 def _install_contour(kubectl: Path, config: Path) -> None:
-    """Apply the examples of Contour's module, whose Envoy takes port 80 of the node."""
-    examples = toolchain.contour_source() / "examples" / "contour"
+    """Apply the examples of Contour's module, whose Envoy takes port 80 of the node, and the Gateway."""
+    examples = toolchain.contour_source() / "examples"
     with_config = (kubectl, "--kubeconfig", config)
     forced = ("--server-side", "--force-conflicts")
-    run(*with_config, "apply", *forced, "--filename", examples)
+    definitions = examples / "gateway" / "00-crds.yaml"
+    run(*with_config, "apply", *forced, "--filename", definitions)
+    run(*with_config, "apply", *forced, "--filename", examples / "contour")
+    established = ("--for=condition=Established", "--filename", definitions, "--timeout=1m")
+    run(*with_config, "wait", *established)
+    # The configuration that names the Gateway, in the place of the one that does not.
+    named = examples / "gateway" / "03-contour-config.yaml"
+    run(*with_config, "apply", *forced, "--filename", named, "--filename", GATEWAY)
     # No load balancer gives Envoy's Service an address, so Contour is told what to say on Ingresses.
     patch = json.dumps([{"op": "add", "path": ARGUMENTS, "value": STATUS_ADDRESS}])
     deployment = ("deployment/contour", "--namespace", "projectcontour")

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import base_image, buildah, cluster, hospital, images
+from . import base_image, buildah, cluster, components, hospital, images
 from .cluster import Cluster
 from .command import run
 from .console import step
@@ -123,9 +123,18 @@ class Stage:
                     "caBundle": base64.b64encode(authority).decode(),
                 },
                 "iotHub": {"hostName": hub["hostName"], "connectTimeoutSeconds": 5},
-                "exposure": {"ingressClassName": "contour", "domain": "tunnels.example.com"},
+                "exposure": self._exposure,
             },
         }
+
+    @property
+    def _exposure(self) -> dict[str, Any]:
+        exposure: dict[str, Any] = {"ingressClassName": "contour", "domain": "tunnels.example.com"}
+        if self.cluster.kind == "existing":
+            # What Gateways somebody's own cluster has is not known.
+            return exposure
+        gateway = {"name": components.GATEWAY, "namespace": components.GATEWAY_NAMESPACE}
+        return exposure | {"gateway": gateway}
 
 
 def up(tree: Path) -> Stage:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import yaml
+
 from . import components, config, images, kubeconfig, machine, pause_image, pki, toolchain
 from .api import Api
 from .command import attempt, run
@@ -35,10 +37,26 @@ COMPONENTS = (
     "envoy",
 )
 MANIFESTS = Path(__file__).with_name("manifests.yaml")
+GATEWAY_API = "/apis/gateway.networking.k8s.io/v1"
+GATEWAY_PATHS = {
+    "GatewayClass": f"{GATEWAY_API}/gatewayclasses/{components.GATEWAY}",
+    "Gateway": (
+        f"{GATEWAY_API}/namespaces/{components.GATEWAY_NAMESPACE}/gateways/{components.GATEWAY}"
+    ),
+}
+ENVOY_PATH = f"/api/v1/namespaces/{components.GATEWAY_NAMESPACE}/services/envoy/status"
 PROXY_HEALTH_PORT = 10256
+GATEWAY = Path(__file__).with_name("gateway.yaml")
 CONTOUR_TYPES = {
-    "v1": {"httpproxies", "tlscertificatedelegations"},
-    "v1alpha1": {"contourconfigurations", "contourdeployments", "extensionservices"},
+    "projectcontour.io/v1": {"httpproxies", "tlscertificatedelegations"},
+    "projectcontour.io/v1alpha1": {
+        "contourconfigurations",
+        "contourdeployments",
+        "extensionservices",
+    },
+    "gateway.networking.k8s.io/v1": {"gatewayclasses", "gateways", "httproutes"},
+    "gateway.networking.k8s.io/v1beta1": {"referencegrants"},
+    "gateway.networking.k8s.io/v1alpha2": {"tlsroutes", "tcproutes"},
 }
 SERVER = f"https://{ADDRESS}:{API_PORT}"
 AT = Endpoint(address=ADDRESS, port=API_PORT)
@@ -101,6 +119,7 @@ class Startup:
             "kubelet.json": config.kubelet(certificates),
             "kube-proxy.json": config.kube_proxy(folder / "kube-proxy.kubeconfig"),
             "Corefile": config.corefile(folder / "coredns.kubeconfig"),
+            "contour.json": config.contour(),
         }
         for name, content in files.items():
             write_atomically(folder / name, content)
@@ -134,16 +153,20 @@ class Startup:
 
     def _start_ingress(self, api: Api) -> None:
         """Start Contour when its resource types are served, and no sooner: it would end."""
-        self._kubectl("--filename", self._tools / toolchain.CONTOUR_CRDS, "--filename", MANIFESTS)
+        definitions = (self._tools / toolchain.CONTOUR_CRDS, self._tools / toolchain.GATEWAY_CRDS)
+        self._kubectl(*definitions, MANIFESTS)
         what = "the API server does not serve Contour's resource types"
         wait_until(partial(are_contour_types_served, api), seconds=PATIENCE_S, what=what)
         bootstrap = self._folder / "envoy.json"
         xds = ("--xds-address=127.0.0.1", f"--xds-port={components.XDS_PORT}")
         admin = f"--admin-address={self._folder / 'envoy-admin.sock'}"
         run(self._tools / "contour", "bootstrap", bootstrap, *xds, admin)
-        argv = components.contour(self._folder / "contour.kubeconfig")
-        contour = self._start("contour", argv)
+        settings = (self._folder / "contour.json", self._folder / "contour.kubeconfig")
+        contour = self._start("contour", components.contour(*settings))
         envoy = self._start("envoy", components.envoy(bootstrap))
+        for body in yaml.safe_load_all(GATEWAY.read_text()):
+            api.apply(GATEWAY_PATHS[body["kind"]], body)
+        api.apply(ENVOY_PATH, config.envoy_address())
         is_healthy = partial(answers, CONTOUR_HEALTH_PORT, "/healthz")
         contour.wait_until_ready(is_healthy, seconds=PATIENCE_S)
         envoy.wait_until_ready(partial(answers, STATS_PORT, "/ready"), seconds=PATIENCE_S)
@@ -165,11 +188,12 @@ class Startup:
     def _inside(self, *argv: str) -> bool:
         return attempt(*machine.enter(self._tree), *argv).returncode == 0
 
-    def _kubectl(self, *files: str | Path) -> None:
+    def _kubectl(self, *files: Path) -> None:
         """Apply files; kubectl's cache is kept out of the user's home."""
+        named = (word for file in files for word in ("--filename", file))
         run(
             *(self._tools / "kubectl", "--kubeconfig", kubeconfig_path(self._tree)),
-            *("apply", "--server-side", *files),
+            *("apply", "--server-side", *named),
             env={"KUBECACHEDIR": str(self._folder / "kubectl")},
         )
 
@@ -184,7 +208,7 @@ def is_node_ready(api: Api) -> bool:
 def are_contour_types_served(api: Api) -> bool:
     """Whether all are found by discovery, which comes a moment after they are accepted."""
     for version, expected in CONTOUR_TYPES.items():
-        found = api.get(f"/apis/projectcontour.io/{version}") or {"resources": []}
+        found = api.get(f"/apis/{version}") or {"resources": []}
         if not expected <= {resource["name"] for resource in found["resources"]}:
             return False
     return True

@@ -76,7 +76,45 @@ BAD_TUNNELS = [
     ),
     (tunnel(bogus=True), 'unknown field "spec.bogus"'),
 ]
+
+
+def templated(**template):
+    return tunnel_class(forwarder={"podTemplate": template})
+
+
 BAD_CLASSES = [
+    (
+        templated(metadata={"labels": {"tunnels.dev/tunnel": "x"}}),
+        "are the operator's, which finds its Pods by them",
+    ),
+    (
+        templated(metadata={"labels": {"app.kubernetes.io/managed-by": "x"}}),
+        "are the operator's, which finds its Pods by them",
+    ),
+    (
+        templated(metadata={"annotations": {"tunnels.dev/revision": "x"}}),
+        "annotations of tunnels.dev/ are the operator's",
+    ),
+    (
+        templated(
+            metadata={
+                "annotations": {"container.apparmor.security.beta.kubernetes.io/x": "unconfined"}
+            }
+        ),
+        "an annotation must not change the forwarder's security profile",
+    ),
+    (
+        templated(spec={"tolerations": [{"operator": "Equal"}]}),
+        "a toleration without a key needs operator Exists",
+    ),
+    (
+        templated(spec={"containers": []}),
+        'unknown field "spec.forwarder.podTemplate.spec.containers"',
+    ),
+    (
+        templated(spec={"securityContext": {}}),
+        'unknown field "spec.forwarder.podTemplate.spec.securityContext"',
+    ),
     (
         tunnel_class(limits={"defaultTTL": "4h", "maxTTL": "2h"}),
         "limits.defaultTTL must not be longer than limits.maxTTL",
@@ -166,7 +204,13 @@ def test_tunnels_can_be_listed_by_device(kubectl, namespace):
 
 
 def test_examples_are_accepted(kubectl):
-    for name in ("tunnelclass", "tunnelclass-access", "tunnelclass-stock-devices"):
+    for name in (
+        "tunnelclass",
+        "tunnelclass-access",
+        "tunnelclass-stock-devices",
+        "tunnelclass-pod-template",
+        "tunnelclass-retain",
+    ):
         kubectl("apply", "-f", f"manifests/examples/{name}.yaml", "--dry-run=server")
     kubectl("create", "namespace", "imaging")
     for name in ("tunnel", "tunnel-gateway"):

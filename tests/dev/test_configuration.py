@@ -65,18 +65,44 @@ def test_the_api_server_is_a_standard_one():
 
 
 def test_every_part_has_a_port_of_its_own():
-    contour = flags(components.contour(Path("/k")))
+    contour = flags(components.contour(Path("/c"), Path("/k")))
     ports = [value for name, value in contour.items() if name.endswith("-port")]
 
     assert len(ports) == len(set(ports))
 
 
 def test_what_the_cluster_starts_with_agrees_with_the_addresses():
-    service, endpoints, ingress_class = yaml.safe_load_all(startup.MANIFESTS.read_text())
+    found = list(yaml.safe_load_all(startup.MANIFESTS.read_text()))
+    named = {(body["kind"], body["metadata"]["name"]): body for body in found}
+    slices = [body for body in found if body["kind"] == "EndpointSlice"]
 
-    assert service["spec"]["clusterIP"] == components.DNS_ADDRESS
-    assert endpoints["endpoints"][0]["addresses"] == [machine.ADDRESS]
-    assert ingress_class["metadata"]["name"] == "contour"
+    assert named["Service", "kube-dns"]["spec"]["clusterIP"] == components.DNS_ADDRESS
+    assert ("IngressClass", "contour") in named
+    assert len(slices) == 2
+    for endpoints in slices:
+        assert endpoints["endpoints"][0]["addresses"] == [machine.ADDRESS]
+
+
+def test_the_way_to_envoy_leads_to_where_the_gateways_listeners_are():
+    found = yaml.safe_load_all(startup.MANIFESTS.read_text())
+    [service] = [b for b in found if (b["kind"], b["metadata"]["name"]) == ("Service", "envoy")]
+    [gateway] = [
+        b for b in yaml.safe_load_all(startup.GATEWAY.read_text()) if b["kind"] == "Gateway"
+    ]
+
+    assert {port["port"] for port in service["spec"]["ports"]} == {
+        listener["port"] for listener in gateway["spec"]["listeners"]
+    }
+    # Contour's own rule.
+    assert all(port["targetPort"] == port["port"] + 8000 for port in service["spec"]["ports"])
+    reference = json.loads(config.contour())["gateway"]["gatewayRef"]
+    assert reference == {key: gateway["metadata"][key] for key in ("name", "namespace")}
+    address = config.envoy_address()
+    assert address["metadata"]["name"] == service["metadata"]["name"]
+    assert address["status"]["loadBalancer"]["ingress"] == [{"ip": machine.ADDRESS}]
+    assert startup.GATEWAY_PATHS.keys() == {
+        body["kind"] for body in yaml.safe_load_all(startup.GATEWAY.read_text())
+    }
 
 
 def test_a_kubeconfig_needs_no_other_file(tmp_path):

@@ -25,7 +25,7 @@ from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import FINALIZER, Device, Tunnel, TunnelStatus
 from tunnel_operator.api.tunnel_class import TunnelClass, TunnelClassSpec
-from tunnel_operator.core.actions import Ask, EnsureHybridConnection
+from tunnel_operator.core.actions import Ask, EnsureHybridConnection, RetainHybridConnection
 from tunnel_operator.core.notices import Notice
 from tunnel_operator.core.observed import HybridConnection, Kind
 from tunnel_operator.core.sweep import Marked
@@ -193,6 +193,7 @@ class FakeAzure:
             owner=found.get("owner"),
             owner_name=found.get("owner_name"),
             rules=frozenset(found["rules"]) if with_rules else None,
+            is_retained=found.get("is_retained", False),
         )
 
     def places(self) -> set[str]:
@@ -206,7 +207,7 @@ class FakeAzure:
         new = {"rules": {}, "namespace": klass.relay.namespace}
         found = self.connections.setdefault(wanted.name, new)
         if not wanted.is_borrowed:
-            found |= {"owner": wanted.owner, "owner_name": wanted.tunnel}
+            found |= {"owner": wanted.owner, "owner_name": wanted.tunnel, "is_retained": False}
         for rule, right in wanted.rules:
             found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
         if wanted.is_borrowed:
@@ -225,6 +226,12 @@ class FakeAzure:
         self.connections.pop(name, None)
         for device in [d for d, r in self.listening.items() if r.hybrid_connection == name]:
             del self.listening[device]
+
+    async def retain(self, klass: TunnelClassSpec, wanted: RetainHybridConnection) -> None:
+        await self.delete_rules(klass, wanted.name, wanted.rules)
+        self._called("retain")
+        found = self.connections.setdefault(wanted.name, {"rules": {}})
+        found |= {"owner": wanted.owner, "owner_name": wanted.tunnel, "is_retained": True}
 
     async def marked(self, _: TunnelClassSpec) -> list[Marked]:
         self._called("marked")

@@ -84,12 +84,12 @@ async def known_routes(api: KubeApi) -> Mapping[Kind, str]:
 
 
 async def until_routes_change(
-    api: KubeApi, known: Mapping[Kind, str], *, every: float = ROUTES_SECONDS
+    api: KubeApi, known: Mapping[Kind, str], *, every: float | None = None
 ) -> None:
     """Return when the kinds of routes that are served are not the known ones any more."""
     found = known
     while found == known:
-        await asyncio.sleep(every)
+        await asyncio.sleep(ROUTES_SECONDS if every is None else every)
         found = await known_routes(api)
     log.info("routes.changed", before=sorted(known), now=sorted(found))
 

@@ -34,13 +34,13 @@ from ..api.keys import Key
 from ..api.reasons import Reason
 from ..api.tunnel_class import TunnelClassSpec
 from ..core import observed
-from ..core.actions import EnsureHybridConnection
+from ..core.actions import EnsureHybridConnection, RetainHybridConnection
 from ..core.sweep import Marked
 from ..errors import Retryable
 from .azure_errors import classify_arm, classify_no_token
 from .budget import Budget
 from .calls import CallObserver, counted
-from .marks import read_mark, write_mark
+from .marks import Mark, read_mark, write_mark
 
 API_VERSION = "2024-01-01"
 """Pinned: the SDK's default is newer than what every cloud offers."""
@@ -113,20 +113,14 @@ class ArmRelay:
                 _names(hybrid_connections.list_authorization_rules(*place, name))
             )
         self._budget.release(name)
-        return None if rules is None else _seen(connection, name, rules)
+        return None if rules is None else self._seen(connection, name, rules)
 
     async def ensure(
         self, klass: TunnelClassSpec, wanted: EnsureHybridConnection
     ) -> observed.HybridConnection | None:
         """Make the hybrid connection and its rules, or put them right."""
         hybrid_connections, place = self._at(klass)
-        mark = write_mark(wanted.tunnel, wanted.owner, self._cluster_id)
-        # Always sent: whether it can be changed later, and its default, are not documented.
-        connection = HybridConnection(
-            properties=HybridConnectionProperties(
-                requires_client_authorization=True, user_metadata=mark
-            )
-        )
+        connection = self._marked(wanted, is_retained=False)
         async with self._call("ensure", wanted.name, requests=1 + len(wanted.rules)):
             made = None
             if not wanted.is_borrowed:
@@ -141,7 +135,15 @@ class ArmRelay:
                     )
         if made is None:
             return None
-        return _seen(made, wanted.name, frozenset(name for name, _ in wanted.rules))
+        return self._seen(made, wanted.name, frozenset(name for name, _ in wanted.rules))
+
+    async def retain(self, klass: TunnelClassSpec, wanted: RetainHybridConnection) -> None:
+        """Remove the rules, then mark the hybrid connection as kept."""
+        await self.delete_rules(klass, wanted.name, wanted.rules)
+        hybrid_connections, place = self._at(klass)
+        connection = self._marked(wanted, is_retained=True)
+        async with self._call("retain", wanted.name):
+            await hybrid_connections.create_or_update(*place, wanted.name, connection)
 
     async def marked(self, klass: TunnelClassSpec) -> list[Marked]:
         """Return the hybrid connections of a class's namespace that bear an ownership mark."""
@@ -149,8 +151,16 @@ class ArmRelay:
         async for entry in self._entries(klass):
             mark = read_mark(entry.user_metadata)
             if mark is not None and entry.name and entry.created_at is not None:
-                tunnel = Key(*mark.tunnel.split("/", 1))
-                found.append(Marked(entry.name, tunnel, mark.uid, mark.cluster, entry.created_at))
+                found.append(
+                    Marked(
+                        entry.name,
+                        Key(*mark.tunnel.split("/", 1)),
+                        mark.uid,
+                        mark.cluster,
+                        entry.created_at,
+                        mark.is_retained,
+                    )
+                )
         return found
 
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
@@ -188,7 +198,7 @@ class ArmRelay:
             now = self._monotonic()
             if listing.at is None or now >= listing.at + LISTING_SECONDS:
                 listing.entries = {
-                    entry.name: _seen(entry, entry.name, None)
+                    entry.name: self._seen(entry, entry.name, None)
                     async for entry in self._entries(klass)
                     if entry.name
                 }
@@ -207,6 +217,35 @@ class ArmRelay:
                     return
             for entry in page:
                 yield entry
+
+    def _seen(
+        self, found: HybridConnection, name: str, rules: frozenset[str] | None
+    ) -> observed.HybridConnection:
+        mark = read_mark(found.user_metadata)
+        return observed.HybridConnection(
+            name=name,
+            listener_count=found.listener_count or 0,
+            owner=mark.uid if mark else None,
+            owner_name=mark.tunnel if mark else None,
+            rules=rules,
+            is_retained=bool(mark and mark.is_retained and mark.cluster == self._cluster_id),
+        )
+
+    def _marked(
+        self, wanted: EnsureHybridConnection | RetainHybridConnection, *, is_retained: bool
+    ) -> HybridConnection:
+        mark = Mark(
+            tunnel=wanted.tunnel,
+            uid=wanted.owner,
+            cluster=self._cluster_id,
+            correlation_id=wanted.correlation_id,
+            is_retained=is_retained,
+        )
+        # Always sent: whether it can be changed later, and its default, are not documented.
+        properties = HybridConnectionProperties(
+            requires_client_authorization=True, user_metadata=write_mark(mark)
+        )
+        return HybridConnection(properties=properties)
 
     def _at(self, klass: TunnelClassSpec) -> tuple[Any, tuple[str, str]]:
         """Return the operations for a class's namespace, and where that is."""
@@ -243,19 +282,6 @@ class ArmRelay:
             raise _classify(group.exceptions[0]) from group
         except (AzureError, TimeoutError) as error:
             raise _classify(error) from error
-
-
-def _seen(
-    found: HybridConnection, name: str, rules: frozenset[str] | None
-) -> observed.HybridConnection:
-    mark = read_mark(found.user_metadata)
-    return observed.HybridConnection(
-        name=name,
-        listener_count=found.listener_count or 0,
-        owner=mark.uid if mark else None,
-        owner_name=mark.tunnel if mark else None,
-        rules=rules,
-    )
 
 
 async def _or_none(call: Awaitable[T]) -> T | None:

@@ -69,6 +69,65 @@ class Resources(Model):
     limits: Mapping[str, str | int] = {"memory": "128Mi"}
 
 
+class PodMetadata(Model):
+    """Labels and annotations besides the operator's own."""
+
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+
+
+class Toleration(Model):
+    """A taint that forwarders do not mind."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = None
+
+
+class Affinity(Model):
+    """As of a Pod; the API server judges what is in it when the Pod is made."""
+
+    node_affinity: Mapping[str, Any] | None = None
+    pod_affinity: Mapping[str, Any] | None = None
+    pod_anti_affinity: Mapping[str, Any] | None = None
+
+
+class TopologySpread(Model):
+    """How all forwarders together are spread."""
+
+    max_skew: int
+    topology_key: str
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"]
+
+
+class SecretName(Model):
+    """A Secret in the Tunnel's namespace."""
+
+    name: str
+
+
+class PodSettings(Model):
+    """Where and how a forwarder's Pod runs. Nothing here touches what runs in it, or with which rights."""
+
+    node_selector: Mapping[str, str] | None = None
+    tolerations: tuple[Toleration, ...] | None = None
+    affinity: Affinity | None = None
+    topology_spread_constraints: tuple[TopologySpread, ...] | None = None
+    priority_class_name: str | None = None
+    runtime_class_name: str | None = None
+    scheduler_name: str | None = None
+    image_pull_secrets: tuple[SecretName, ...] | None = None
+
+
+class PodTemplate(Model):
+    """What is added to a forwarder's Pod."""
+
+    metadata: PodMetadata = PodMetadata()
+    spec: PodSettings = PodSettings()
+
+
 class Forwarder(Model):
     """The Pods that carry the tunnels."""
 
@@ -77,6 +136,7 @@ class Forwarder(Model):
     warm_connections: int = 2
     multiplex: bool = False
     resources: Resources = Resources()
+    pod_template: PodTemplate = PodTemplate()
 
 
 class Gateway(Model):
@@ -125,11 +185,19 @@ class Naming(StrEnum):
     DEVICE = "Device"
 
 
+class DeletionPolicy(StrEnum):
+    """What becomes of the hybrid connection of a closed Tunnel."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
 class TunnelClassSpec(Model):
     """Which services to use, and within which limits."""
 
     controller_name: str = DEFAULT_CONTROLLER
     hybrid_connection_naming: Naming = Naming.TUNNEL
+    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
     port_name: str | None = None
     relay: Relay
     iot_hub: IoTHub

@@ -33,6 +33,7 @@ class EnsureHybridConnection:
     name: str
     owner: str
     tunnel: str
+    correlation_id: str
     rules: tuple[tuple[str, str], ...]
     is_borrowed: bool = False
 
@@ -42,6 +43,17 @@ class DeleteHybridConnection:
     """The hybrid connection is gone, and with it every token and every stream."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetainHybridConnection:
+    """The hybrid connection is kept, marked as such, without the rules; so no token of theirs opens it."""
+
+    name: str
+    owner: str
+    tunnel: str
+    correlation_id: str
+    rules: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +142,7 @@ Action = (
     | RemoveFinalizer
     | EnsureHybridConnection
     | DeleteHybridConnection
+    | RetainHybridConnection
     | DeleteRules
     | OpenDevice
     | CloseDevice
@@ -161,7 +174,9 @@ class Plan:
 def step_of(action: Action) -> Step:
     """Return under which heading an action's failures are counted."""
     match action:
-        case EnsureHybridConnection() | DeleteHybridConnection() | DeleteRules():
+        case EnsureHybridConnection() | DeleteHybridConnection():
+            return Step.HYBRID_CONNECTION
+        case RetainHybridConnection() | DeleteRules():
             return Step.HYBRID_CONNECTION
         case OpenDevice():
             return Step.DEVICE

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 
 from ..api.reasons import Reason
 from ..api.tunnel import Tunnel
+from ..api.tunnel_class import DeletionPolicy
+from . import names
 from .actions import (
     Branch,
     CloseDevice,
@@ -12,6 +14,7 @@ from .actions import (
     DeleteObject,
     DeleteRules,
     RemoveFinalizer,
+    RetainHybridConnection,
 )
 from .observed import HybridConnection, NoHybridConnection, Observed, Step
 from .ownership import Ownership, own_rules, ownership
@@ -32,7 +35,7 @@ def close(tunnel: Tunnel, observed: Observed, now: datetime) -> tuple[Branch, ..
 
 
 def is_closed(tunnel: Tunnel, observed: Observed) -> bool:
-    """Tell whether nothing is left in Azure, and all objects of the cluster are on their way out."""
+    """Tell whether nothing is left in Azure that lets anybody in, and all objects of the cluster are on their way out."""
     return not is_in_azure(tunnel, observed) and all(
         child.is_deleting for child in observed.children.values()
     )
@@ -45,10 +48,10 @@ def is_in_azure(tunnel: Tunnel, observed: Observed) -> bool:
         return remote is NoHybridConnection.UNKNOWN
     match ownership(tunnel, remote):
         case Ownership.OWN:
-            return True
+            return not remote.is_retained or bool(own_rules(tunnel, remote))
         case Ownership.BORROWED:
             return bool(own_rules(tunnel, remote))
-        case Ownership.FOREIGN:
+        case Ownership.RETAINED | Ownership.FOREIGN:
             return False
 
 
@@ -68,7 +71,7 @@ def has_given_up(tunnel: Tunnel, observed: Observed, now: datetime) -> bool:
 
 def _remote(
     tunnel: Tunnel, observed: Observed, now: datetime
-) -> Iterator[CloseDevice | DeleteHybridConnection | DeleteRules]:
+) -> Iterator[CloseDevice | DeleteHybridConnection | RetainHybridConnection | DeleteRules]:
     remote = observed.hybrid_connection
     if not isinstance(remote, HybridConnection) or not is_in_azure(tunnel, observed):
         return
@@ -82,6 +85,14 @@ def _remote(
         return
     if ownership(tunnel, remote) is Ownership.BORROWED:
         yield DeleteRules(remote.name, tuple(sorted(own_rules(tunnel, remote))))
+    elif observed.policy is DeletionPolicy.RETAIN:
+        yield RetainHybridConnection(
+            name=remote.name,
+            owner=tunnel.metadata.uid,
+            tunnel=str(tunnel),
+            correlation_id=names.correlation_id(tunnel),
+            rules=(names.send_rule(tunnel), names.listen_rule(tunnel)),
+        )
     else:
         yield DeleteHybridConnection(remote.name)
 

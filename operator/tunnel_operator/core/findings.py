@@ -195,7 +195,12 @@ def _hybrid_connection(tunnel: Tunnel, terms: Terms, observed: Observed) -> Find
     )
     there = _there(terms.hybrid_connection)
     if isinstance(remote, HybridConnection) and ownership(tunnel, remote) is Ownership.FOREIGN:
-        message = f"Hybrid connection {remote.name!r} is in use by Tunnel {remote.owner_name}."
+        message = (
+            f"Hybrid connection {remote.name!r} is kept for Tunnel {remote.owner_name}. Delete it in Azure "
+            "if nobody needs it."
+            if remote.is_retained
+            else f"Hybrid connection {remote.name!r} is in use by Tunnel {remote.owner_name}."
+        )
         return Finding(type=kind, status="False", reason=Reason.NAME_TAKEN, message=message)
     before = tunnel.status.condition(kind)
     if remote is NoHybridConnection.UNKNOWN and before is not None and before.status == "True":

@@ -14,6 +14,7 @@ from tunnel_forwarder.protocol.settings import (
 )
 
 from ..api.tunnel import Client, Port, Protocol, Tunnel
+from ..api.tunnel_class import PodTemplate
 from . import names
 from .terms import IngressTerms, RouteTerms, Terms
 
@@ -112,13 +113,22 @@ def make_pod(tunnel: Tunnel, terms: Terms) -> dict[str, Any]:
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         ],
     }
-    annotations = {REVISION_ANNOTATION: names.digest(spec)}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": _metadata(tunnel, names.forwarder(tunnel), annotations),
-        "spec": spec,
-    }
+    return _with_template(tunnel, spec, terms.klass.forwarder.pod_template)
+
+
+def _with_template(tunnel: Tunnel, spec: dict[str, Any], template: PodTemplate) -> dict[str, Any]:
+    """Return the Pod with what the class adds; where both say something, the operator's word holds."""
+    added = template.spec.to_dict()
+    for constraint in added.get("topologySpreadConstraints", ()):
+        constraint["labelSelector"] = {"matchLabels": names.forwarder_labels()}
+    spec = added | spec
+    more = {key: value for key, value in template.metadata.to_dict().items() if value}
+    # The digest is of all that a Pod can only be made with, or that only a new one should have.
+    revision = names.digest([spec, more] if more else spec)
+    metadata = _metadata(tunnel, names.forwarder(tunnel), {REVISION_ANNOTATION: revision})
+    for field, values in more.items():
+        metadata[field] = values | metadata[field]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
 def _container(tunnel: Tunnel, terms: Terms) -> dict[str, Any]:

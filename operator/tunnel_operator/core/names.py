@@ -7,7 +7,7 @@ from typing import Any
 
 from ..api.base import API_VERSION
 from ..api.tunnel import KIND, Tunnel
-from ..api.tunnel_class import Naming
+from ..api.tunnel_class import DeletionPolicy, Naming, TunnelClassSpec
 from .observed import Kind
 
 MANAGER = "tunnel-operator"
@@ -21,15 +21,17 @@ _HYBRID_CONNECTION = re.compile(r"[0-9A-Za-z]([0-9A-Za-z._/-]*[0-9A-Za-z])?")
 """What Azure Relay takes as the name of a hybrid connection (resource naming rules, Microsoft.Relay)."""
 
 
-def hybrid_connection(tunnel: Tunnel, naming: Naming) -> str:
+def hybrid_connection(tunnel: Tunnel, klass: TunnelClassSpec) -> str:
     """Return the name of a tunnel's rendezvous: the device's, or one of its own.
 
-    Its own is readable, and new for a Tunnel that is created again. It never has more than 125 characters
+    Its own is readable, and new for a Tunnel that is created again unless it is to be kept. It never has more than 125 characters
     of the 260 that Azure Relay allows: 63, 52 and 8, and two dots.
     """
     meta = tunnel.metadata
-    if naming is Naming.DEVICE:
+    if klass.hybrid_connection_naming is Naming.DEVICE:
         return tunnel.spec.device.id
+    if klass.deletion_policy is DeletionPolicy.RETAIN:
+        return f"{meta.namespace}.{meta.name}"
     return f"{meta.namespace}.{meta.name}.{meta.uid[:8]}"
 
 
@@ -84,6 +86,11 @@ def labels(tunnel: Tunnel) -> dict[str, str]:
         MANAGED_BY_LABEL: MANAGER,
         TUNNEL_LABEL: tunnel.metadata.name,
     }
+
+
+def forwarder_labels() -> dict[str, str]:
+    """Return the labels that all forwarders have, and nothing else that this operator makes a Pod of."""
+    return {"app.kubernetes.io/name": "tunnel-forwarder", MANAGED_BY_LABEL: MANAGER}
 
 
 def owner_reference(tunnel: Tunnel) -> dict[str, Any]:

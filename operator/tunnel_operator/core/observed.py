@@ -8,6 +8,7 @@ from typing import Any
 
 from ..api.reasons import Reason
 from ..api.tunnel import DeviceStatus, SessionStatus
+from ..api.tunnel_class import DeletionPolicy
 
 
 class Kind(StrEnum):
@@ -46,6 +47,8 @@ class HybridConnection:
     owner: str | None
     rules: frozenset[str] | None
     owner_name: str | None = None
+    is_retained: bool = False
+    """Whether it is marked as kept for a closed Tunnel, in this cluster."""
 
 
 class NoHybridConnection(Enum):
@@ -162,6 +165,9 @@ class Observed:
 
     may_replace: bool = True
     """A forwarder that works may be replaced now; otherwise it is others' turn."""
+
+    policy: DeletionPolicy = DeletionPolicy.DELETE
+    """What the class wants done with the hybrid connection of a closed tunnel."""
 
     def is_waiting(self, step: Step, now: datetime) -> bool:
         """Whether the step failed and its time to be tried again has not come."""

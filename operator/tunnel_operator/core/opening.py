@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from ..api.tunnel import Tunnel
+from . import names
 from .actions import Action, AddFinalizer, Branch, EnsureHybridConnection, OpenDevice
 from .children import Children
 from .findings import is_device_listening
@@ -42,7 +43,7 @@ def _is_complete(
         # When Azure can not be asked, what was made is taken to be there still.
         was_made = tunnel.status.hybrid_connection is not None
         return remote is NoHybridConnection.UNKNOWN and was_made
-    is_marked = remote.owner == tunnel.metadata.uid
+    is_marked = remote.owner == tunnel.metadata.uid and not remote.is_retained
     is_borrowed = ownership(tunnel, remote) is Ownership.BORROWED
     if not is_marked and not is_borrowed:
         return False
@@ -56,6 +57,7 @@ def _ensure(
         name=terms.hybrid_connection,
         owner=tunnel.metadata.uid,
         tunnel=str(tunnel),
+        correlation_id=names.correlation_id(tunnel),
         rules=terms.rules,
         is_borrowed=(
             isinstance(remote, HybridConnection) and ownership(tunnel, remote) is Ownership.BORROWED

@@ -16,8 +16,11 @@ class Ownership(Enum):
     BORROWED = "borrowed"
     """There before, without a mark: only the Tunnel's rules on it are made and removed."""
 
+    RETAINED = "retained"
+    """Kept of an earlier Tunnel of the same name, without rules: it may be taken over."""
+
     FOREIGN = "foreign"
-    """Made for another Tunnel."""
+    """Made, or kept, for another Tunnel."""
 
 
 def ownership(tunnel: Tunnel, remote: HybridConnection) -> Ownership:
@@ -28,7 +31,8 @@ def ownership(tunnel: Tunnel, remote: HybridConnection) -> Ownership:
     if remote.owner == tunnel.metadata.uid:
         return Ownership.OWN
     if remote.owner is not None:
-        return Ownership.FOREIGN
+        is_kept = remote.is_retained and remote.owner_name == str(tunnel)
+        return Ownership.RETAINED if is_kept else Ownership.FOREIGN
     is_named_after_device = remote.name == tunnel.spec.device.id
     return Ownership.BORROWED if is_named_after_device else Ownership.OWN
 

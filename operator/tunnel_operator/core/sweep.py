@@ -19,12 +19,14 @@ class Marked:
     uid: str
     cluster: str
     created_at: datetime
+    is_retained: bool = False
 
 
 def candidates(found: Iterable[Marked], cluster: str, now: datetime) -> Iterator[Marked]:
-    """Yield what is old enough and of this cluster. Without a cluster id nothing is."""
+    """Yield what is old enough, of this cluster, and not kept on purpose. Without a cluster id nothing is."""
     return (
         marked
         for marked in found
-        if cluster and marked.cluster == cluster and now >= marked.created_at + GRACE
+        if cluster and marked.cluster == cluster and not marked.is_retained
+        if now >= marked.created_at + GRACE
     )

@@ -153,7 +153,7 @@ def agree(
         image=klass.spec.forwarder.image or default_image,
         endpoint=endpoint,
         ca_pem=ca_pem,
-        hybrid_connection=names.hybrid_connection(tunnel, klass.spec.hybrid_connection_naming),
+        hybrid_connection=names.hybrid_connection(tunnel, klass.spec),
         ttl=ttl,
         idle_timeout=limits.idle_timeout if spec.idle_timeout is None else spec.idle_timeout,
         ingress=ingress,

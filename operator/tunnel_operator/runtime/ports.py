@@ -13,7 +13,7 @@ from tunnel_forwarder.protocol.secret import Secret
 from ..api.keys import Key
 from ..api.tunnel import Device, Tunnel, TunnelStatus
 from ..api.tunnel_class import TunnelClassSpec
-from ..core.actions import Ask, EnsureHybridConnection
+from ..core.actions import Ask, EnsureHybridConnection, RetainHybridConnection
 from ..core.notices import Notice
 from ..core.observed import Failure, HybridConnection, Kind, Step
 from ..core.sweep import Marked
@@ -97,6 +97,9 @@ class Relay(Protocol):
 
     async def delete(self, klass: TunnelClassSpec, name: str) -> None:
         """Remove the hybrid connection; removed already counts as done."""
+
+    async def retain(self, klass: TunnelClassSpec, wanted: RetainHybridConnection) -> None:
+        """Remove the rules, then mark the hybrid connection as kept."""
 
     async def marked(self, klass: TunnelClassSpec) -> list[Marked]:
         """Return the hybrid connections of the namespace that bear an ownership mark."""

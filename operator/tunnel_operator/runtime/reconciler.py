@@ -15,7 +15,7 @@ from tunnel_forwarder.protocol.urls import RelayEndpoint
 
 from ..api.keys import Key
 from ..api.tunnel import DeviceStatus, Tunnel
-from ..api.tunnel_class import Naming, TunnelClass
+from ..api.tunnel_class import DeletionPolicy, Naming, TunnelClass
 from ..core import looks, names
 from ..core.actions import (
     Action,
@@ -33,6 +33,7 @@ from ..core.actions import (
     OpenDevice,
     Plan,
     RemoveFinalizer,
+    RetainHybridConnection,
     step_of,
 )
 from ..core.looks import Look
@@ -168,6 +169,7 @@ class Reconciler:
             may_replace=self._world.rollout.has_turn(current.key, _class_name(current), now),
             is_class_gone=current.klass is None
             or not self._world.cache.has_class(current.klass.metadata.name),
+            policy=(current.klass.spec.deletion_policy if current.klass else DeletionPolicy.DELETE),
         )
 
     async def _look(self, current: _Pass, now: datetime) -> HybridConnection | NoHybridConnection:
@@ -186,7 +188,7 @@ class Reconciler:
         failure = world.memory.failure(current.key, Step.LOOK)
         if failure is not None and now < failure.retry_at:
             return NoHybridConnection.UNKNOWN
-        name = names.hybrid_connection(tunnel, klass.hybrid_connection_naming)
+        name = names.hybrid_connection(tunnel, klass)
         is_own = klass.hybrid_connection_naming is Naming.TUNNEL
         with_rules = not is_own or looks.needs_rules(tunnel, look, pod, now)
         try:
@@ -269,6 +271,9 @@ class Reconciler:
                 world.memory.keep_look(current.key, None)
                 await world.relay.delete(klass.spec, name)
                 self._keep_look(current, NoHybridConnection.ABSENT)
+            case RetainHybridConnection():
+                world.memory.keep_look(current.key, None)
+                await world.relay.retain(klass.spec, action)
             case DeleteRules(name, rules):
                 world.memory.keep_look(current.key, None)
                 await world.relay.delete_rules(klass.spec, name, rules)
@@ -359,6 +364,7 @@ class Reconciler:
 _Remote = (
     EnsureHybridConnection
     | DeleteHybridConnection
+    | RetainHybridConnection
     | DeleteRules
     | OpenDevice
     | CloseDevice

@@ -119,3 +119,15 @@ async def test_an_api_server_that_does_not_answer_is_no_cluster_without_routes()
         assert not changed.done()
         api.versions = {}
         await changed
+
+
+async def test_a_watch_that_failed_for_another_reason_is_told_from_one_whose_kind_has_gone(
+    monkeypatch,
+):
+    monkeypatch.setattr(discovery, "GONE_SECONDS", 0.05)
+    api = GatewayApi(v1=["httproutes"])
+    known = await discovery.known_routes(api)
+    assert not await discovery.have_routes_gone(api, {})
+    assert not await discovery.have_routes_gone(api, known)
+    api.versions = {}
+    assert await discovery.have_routes_gone(api, known)

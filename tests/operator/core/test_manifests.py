@@ -74,6 +74,59 @@ def test_the_pods_revision_does_not_follow_its_secret():
     }
 
 
+TEMPLATE = {
+    "metadata": {
+        "labels": {"team": "imaging", "tunnels.dev/tunnel": "other"},
+        "annotations": {"scrape": "true"},
+    },
+    "spec": {
+        "nodeSelector": {"pool": "edge"},
+        "tolerations": [{"key": "edge", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"a": 1}}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+        ],
+        "priorityClassName": "high",
+        "imagePullSecrets": [{"name": "registry"}],
+    },
+}
+
+
+def pod_with(template):
+    klass = a_class(forwarder={"podTemplate": template})
+    return manifests.make_pod(*made(klass))
+
+
+def test_the_pod_has_what_the_classs_template_adds_and_keeps_what_is_its_own():
+    plain, pod = manifests.make_pod(*made()), pod_with(TEMPLATE)
+    assert plain["spec"].items() <= pod["spec"].items()
+    assert pod["metadata"]["labels"] == plain["metadata"]["labels"] | {"team": "imaging"}
+    assert pod["metadata"]["annotations"]["scrape"] == "true"
+    assert pod["spec"]["nodeSelector"] == {"pool": "edge"}
+    assert pod["spec"]["affinity"] == TEMPLATE["spec"]["affinity"]
+    [spread] = pod["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+
+
+def test_nothing_of_a_template_reaches_what_runs_in_the_pod_or_with_which_rights():
+    wish = {"containers": [], "hostNetwork": True, "securityContext": {}, "serviceAccountName": "x"}
+    assert pod_with({"spec": wish}) == manifests.make_pod(*made())
+
+
+def test_each_change_of_a_template_is_a_change_of_the_pod():
+    templates = [
+        {},
+        {"metadata": {"labels": {"a": "b"}}},
+        {"metadata": {"annotations": {"a": "b"}}},
+        {"spec": {"nodeSelector": {"a": "b"}}},
+    ]
+    revisions = {
+        pod_with(template)["metadata"]["annotations"]["tunnels.dev/revision"]
+        for template in templates
+    }
+    assert len(revisions) == len(templates)
+
+
 def test_the_service_leads_each_port_to_its_own():
     tunnel, _ = made()
     spec = manifests.make_service(tunnel)["spec"]

@@ -16,7 +16,7 @@ HOURS = timedelta(hours=2)
 @pytest.fixture
 def world():
     world = OperatorWorld()
-    for name in ("orphan", "alive", "young", "elsewhere", "reborn"):
+    for name in ("orphan", "alive", "young", "elsewhere", "reborn", "kept"):
         world.azure.connections[name] = {"rules": {}}
     lost = Key("imaging", "lost")
     alive = world.apply(tunnel_body())
@@ -28,6 +28,7 @@ def world():
         Marked("reborn", alive, "uid-of-an-earlier-one", "here", old),
         Marked("young", lost, "uid-2", "here", young),
         Marked("elsewhere", lost, "uid-3", "there", old),
+        Marked("kept", lost, "uid-4", "here", old, is_retained=True),
     ]
     return world
 
@@ -46,7 +47,7 @@ def sweeper(world, *, cluster_id="here", is_dry=False):
 
 async def test_removes_what_was_left_behind_and_nothing_else(world):
     await sweeper(world).sweep(a_class().spec)
-    assert set(world.azure.connections) == {"alive", "young", "elsewhere"}
+    assert set(world.azure.connections) == {"alive", "young", "elsewhere", "kept"}
 
 
 async def test_removes_what_a_tunnel_was_let_go_of_without(world):
@@ -58,12 +59,12 @@ async def test_removes_what_a_tunnel_was_let_go_of_without(world):
 
 async def test_a_dry_run_removes_nothing(world):
     await sweeper(world, is_dry=True).sweep(a_class().spec)
-    assert len(world.azure.connections) == 5
+    assert len(world.azure.connections) == 6
 
 
 async def test_without_a_cluster_id_nothing_is_known_to_be_ours(world):
     await sweeper(world, cluster_id="").sweep(a_class().spec)
-    assert len(world.azure.connections) == 5
+    assert len(world.azure.connections) == 6
 
 
 async def test_sweeps_each_namespace_once_and_outlives_an_outage(world):
