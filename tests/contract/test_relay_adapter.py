@@ -68,7 +68,7 @@ def klass(sim):
 
 def wanted(name):
     rules = ((f"send-{name}", "Send"), (f"listen-{name}", "Listen"))
-    return EnsureHybridConnection(name, f"uid-{name}", f"imaging/{name}", rules)
+    return EnsureHybridConnection(name, f"uid-{name}", f"imaging/{name}", "c-1", rules)
 
 
 async def test_what_was_made_is_as_a_look_finds_it(relay, klass):
