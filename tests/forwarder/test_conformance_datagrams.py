@@ -5,7 +5,6 @@ import contextlib
 import ssl
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from support import azbridge
 from support.azure import simulating
@@ -14,7 +13,7 @@ from support.waiting import until
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
-from tunnel_forwarder.metrics import make_set_up_histogram
+from tunnel_forwarder.metrics import Histogram
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.sender import Sender
 from tunnel_forwarder.session import Session
@@ -60,7 +59,7 @@ async def our_sender(azure):
         Evidence(),
         slots=asyncio.Semaphore(8),
     )
-    histogram = make_set_up_histogram(CollectorRegistry())
+    histogram = Histogram()
     local = LocalForwarder(sender, Session(Clock()), set_up=histogram)
     async with local.running():
         await until(lambda: local._stands_ready)

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from support.azure import simulating
 from support.bridge import make_settings
@@ -16,7 +15,7 @@ from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.errors import Reason
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
-from tunnel_forwarder.metrics import make_set_up_histogram
+from tunnel_forwarder.metrics import Histogram
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.sender import Sender
 from tunnel_forwarder.session import Session
@@ -40,7 +39,7 @@ def make_local(azure, *, mux):
         Evidence(),
         slots=asyncio.Semaphore(8),
     )
-    histogram = make_set_up_histogram(CollectorRegistry())
+    histogram = Histogram()
     return LocalForwarder(sender, Session(Clock()), set_up=histogram)
 
 
