@@ -255,10 +255,8 @@ class LocalForwarder:
             try:
                 yield stream, stream.accepted, log
             except RefusedError as error:
-                if (
-                    error.reason is Reason.NO_REPLY
-                ):  # it may be half open, which nobody else would notice
-                    shared.retire()
+                if error.reason is Reason.NO_REPLY:
+                    shared.retire()  # it may be half open, which nobody else would notice
                 raise
             return
         link, warm = await self._link_to(port, early)
@@ -293,6 +291,8 @@ class LocalForwarder:
         try:
             await ask_for_port(link, port.name, mode=port.mode, within=wait, early=early)
         except (LinkLostError, RefusedError) as error:
+            if error.reason is Reason.NO_REPLY:
+                self.pool.distrust()
             if error.reason in _NEVER_STALE or (early is not None and early.sent):
                 raise
             self._log.debug("warm.stale", port=port.name, reason=error.reason.value)

@@ -80,6 +80,13 @@ class WarmPool:
         self._missed.set()
         return None
 
+    def distrust(self) -> None:
+        """Have all links made anew: one has turned out to carry nothing, and they went the same way."""
+        while self._idle:
+            link, used = self._idle.popitem()
+            used.set()
+            link.abandon()
+
     async def run(self) -> None:
         """Keep the pool full until cancelled, then close what is left."""
         keepers: list[asyncio.Task[None]] = []

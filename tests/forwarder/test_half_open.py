@@ -9,7 +9,7 @@ from support.bridge import make_settings
 from support.peers import connected, echo, listening
 from support.waiting import until
 from tunnel_azure_sim import Target as Dropped
-from tunnel_forwarder import local as local_module
+from tunnel_forwarder import sender as sender_module
 from tunnel_forwarder import stream as stream_module
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.errors import Reason
@@ -46,7 +46,7 @@ def make_local(azure, *, mux):
 @pytest.mark.parametrize("mux", [False, True], ids=["own-sockets", "shared-socket"])
 async def test_clients_get_through_once_a_half_open_socket_is_found_out(azure, monkeypatch, mux):
     monkeypatch.setattr(stream_module, "ACCEPT_SECONDS", 0.5)
-    monkeypatch.setattr(local_module, "WARM_REPLY_SECONDS", 0.5)
+    monkeypatch.setattr(sender_module, "REPLY_SECONDS", 0.5)
     local = make_local(azure, mux=mux)
     async with (
         listening(echo) as target,
@@ -62,11 +62,12 @@ async def test_clients_get_through_once_a_half_open_socket_is_found_out(azure, m
         await until(lambda: local._stands_ready)
         before = local.mux and local.mux.session
         azure.sim.drop(Dropped.STREAMS, half_open=True)
-        if mux:  # the client's bytes are on their way already, so it can not be tried again
-            async with connected(local.addresses["echo"]) as client:
-                await client.send(b"lost")
-                assert await client.is_reset()
-            assert local.session.refusals == {Reason.NO_REPLY: 1}
+        # The client's bytes are on their way already, so it can not be tried again.
+        async with connected(local.addresses["echo"]) as client:
+            await client.send(b"lost")
+            assert await client.is_reset()
+        assert local.session.refusals == {Reason.NO_REPLY: 1}
+        if mux:
             await until(lambda: local.mux.session not in (None, before))
         async with connected(local.addresses["echo"]) as client:
             await client.send(b"hello")

@@ -137,6 +137,17 @@ async def test_it_grows_on_demand_and_shrinks_when_nobody_comes():
         await until(lambda: pool.wanted == 1 and len(pool) == 1)
 
 
+async def test_links_that_are_distrusted_are_made_anew():
+    dial = Dials()
+    async with pooling(dial, 2, refill_after=0) as pool:
+        await until(lambda: len(pool) == 2)
+        old = tuple(dial.links)
+        pool.distrust()
+        assert all(link.closed for link in old)
+        await until(lambda: len(pool) == 2)
+        assert len(dial.links) == 4
+
+
 async def test_it_has_a_fixed_size_unless_told_otherwise():
     dial = Dials()
     async with pooling(dial, 2, shrink_after=0.01) as pool:

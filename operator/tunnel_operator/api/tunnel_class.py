@@ -134,9 +134,15 @@ class Forwarder(Model):
     image: str | None = None
     image_pull_policy: str = "IfNotPresent"
     warm_connections: int = 2
+    max_warm_connections: int = 8
     multiplex: bool = False
     resources: Resources = Resources()
     pod_template: PodTemplate = PodTemplate()
+
+    @property
+    def most_warm(self) -> int:
+        """How far the warm connections may grow; 0 where none are to be kept."""
+        return max(self.warm_connections, self.max_warm_connections) if self.warm_connections else 0
 
 
 class Gateway(Model):

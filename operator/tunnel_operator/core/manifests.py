@@ -54,6 +54,7 @@ def make_settings(tunnel: Tunnel, terms: Terms, expires_at: datetime) -> Forward
         expires_at=expires_at,
         idle_seconds=int(terms.idle_timeout.total_seconds()),
         warm_connections=terms.klass.forwarder.warm_connections,
+        warm_most=terms.klass.forwarder.most_warm,
         mux=terms.is_multiplexed,
     )
 

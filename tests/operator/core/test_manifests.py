@@ -36,6 +36,17 @@ def test_one_socket_is_offered_where_the_class_says_so_and_the_device_is_told():
         assert manifests.make_settings(tunnel, terms, END).mux is expected
 
 
+def test_the_class_bounds_the_warm_connections():
+    for forwarder, expected in (
+        ({}, (2, 8)),
+        ({"warmConnections": 4, "maxWarmConnections": 1}, (4, 4)),
+        ({"warmConnections": 0}, (0, 0)),
+    ):
+        tunnel, terms = made(a_class(forwarder=forwarder))
+        settings = manifests.make_settings(tunnel, terms, END)
+        assert (settings.warm_connections, settings.warm_most) == expected
+
+
 def test_the_pod_is_as_restricted_as_pods_can_be():
     tunnel, terms = made()
     pod = manifests.make_pod(tunnel, terms)
