@@ -18,6 +18,7 @@ from tunnel_operator.adapters.iothub import HubDevices
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import Device
 from tunnel_operator.api.tunnel_class import IoTHub, TunnelClassSpec
+from tunnel_operator.core.actions import Ask
 from tunnel_operator.errors import Retryable
 
 
@@ -116,7 +117,11 @@ def operator_devices(sim, trust):  # noqa: ARG001 - the SDK finds it in the envi
         lambda *_: None,
     )
     klass = TunnelClassSpec.model_construct(iot_hub=hub)
-    yield lambda: devices.open(klass, Device(id="mri-7"), None)
+
+    async def nothing() -> None:
+        """Send no payload, as to a stock device."""
+
+    yield lambda: devices.open(klass, Device(id="mri-7"), Ask("imaging/mri-7", nothing))
     devices.close_threads()
 
 
