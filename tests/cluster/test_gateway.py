@@ -17,7 +17,7 @@ WISH = {
 ROUTES = {"httproute": "mri-7-http", "tlsroute": "mri-7-tls", "tcproute": "mri-7-tcp"}
 DEFINITIONS = toolchain.ensure((toolchain.GATEWAY_CRDS,)) / toolchain.GATEWAY_CRDS
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -36,7 +36,8 @@ class GatewayApi:
         self.kubectl("wait", "--for=condition=Established", "-f", str(DEFINITIONS))
 
     def remove(self):
-        self.kubectl("delete", "--ignore-not-found", "-f", str(DEFINITIONS))
+        """Remove them. The API server looks again after a minute if a route was made in the same moment."""
+        self.kubectl("delete", "--ignore-not-found", "-f", str(DEFINITIONS), within=150)
 
 
 @pytest.fixture(autouse=True)

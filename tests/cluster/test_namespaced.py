@@ -118,4 +118,4 @@ async def test_it_opens_and_closes_a_tunnel_and_asks_for_nothing_that_it_may_not
     await stage.until_gone()
     seen = list(asked_for(server.audit, user))
     assert seen
-    assert not [right for right, is_allowed in seen if not is_allowed]
+    assert not [(right, denial) for right, denial in seen if denial]

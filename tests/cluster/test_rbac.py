@@ -32,7 +32,7 @@ def seen(server):
 
 def test_the_operator_asks_for_nothing_that_it_may_not_do(seen):
     assert seen
-    assert not {right for right, is_allowed in seen if not is_allowed}
+    assert not [(right, denial) for right, denial in seen if denial]
 
 
 def test_the_operator_may_do_nothing_that_it_never_does(request, seen):

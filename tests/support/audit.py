@@ -1,9 +1,13 @@
 """What the operator asked of the API server, out of the audit log, and what its RBAC allows."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+
+_TOO_LATE = re.compile("namespace .* being terminated|custom resource definition is terminating")
 
 
 class Right(NamedTuple):
@@ -14,8 +18,8 @@ class Right(NamedTuple):
     verb: str
 
 
-def asked_for(log: Path, user: str) -> Iterator[tuple[Right, bool]]:
-    """Yield each right that a user needed, and whether it had it.
+def asked_for(log: Path, user: str) -> Iterator[tuple[Right, str]]:
+    """Yield each right that a user needed, and what was said when it did not have it, else nothing.
 
     A server-side apply that makes an object is a patch, for which the API server wants the right to
     create as well.
@@ -32,12 +36,14 @@ def asked_for(log: Path, user: str) -> Iterator[tuple[Right, bool]]:
         status = answer.get("code")
         group = reference.get("apiGroup", "")
         # Authorization inside of admission is no decision of its own in the log.
-        # In a namespace that is being deleted nothing is made any more, whoever asks.
-        is_too_late = "being terminated" in answer.get("message", "")
-        is_allowed = decision == "allow" and (status != 403 or is_too_late)
-        yield Right(group, resource, event["verb"]), is_allowed
+        # Whoever asks, nothing is made any more where all is being deleted.
+        is_too_late = _TOO_LATE.search(answer.get("message", ""))
+        denial = ""
+        if decision != "allow" or (status == 403 and not is_too_late):
+            denial = str(answer.get("message") or answer)
+        yield Right(group, resource, event["verb"]), denial
         if event["verb"] == "patch" and status == 201:
-            yield Right(group, resource, "create"), is_allowed
+            yield Right(group, resource, "create"), denial
 
 
 def granted(rules: Iterable[Mapping[str, Any]]) -> set[Right]:

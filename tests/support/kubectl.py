@@ -25,14 +25,14 @@ class Kubectl:
     program: Path
     kubeconfig: Path
 
-    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+    def __call__(self, *arguments: str, stdin: str | None = None, within: float = 60) -> str:
         """Return what it printed. Raises KubectlError."""
         done = subprocess.run(
             [str(self.program), "--kubeconfig", str(self.kubeconfig), *arguments],
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=within,
             check=False,
         )
         if done.returncode != 0:
