@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 _TOO_LATE = re.compile("namespace .* being terminated|custom resource definition is terminating")
 
 
