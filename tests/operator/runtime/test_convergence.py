@@ -14,7 +14,6 @@ from tunnel_operator.core.closing import GIVE_UP_AFTER
 from tunnel_operator.core.observed import Kind
 
 KEY = Key("imaging", "mri-7")
-MAX_TTL = timedelta(hours=2)
 
 
 class Convergence(RuleBasedStateMachine):
