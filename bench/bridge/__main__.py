@@ -85,7 +85,6 @@ def _one(
     record: dict[str, object] = {"system": name, "delay": delay}
     try:
         place = Place(folder, target, legs, options.tools, options.python)
-        place.compile_forwarder()
         with standing(name, place) as system:
             time.sleep(0.5 + (delay or 0) / 20)  # so that pools are full
             record["secured"] = system.secured

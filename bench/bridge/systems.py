@@ -298,6 +298,7 @@ SYSTEMS: dict[str, Build] = {
 @contextlib.contextmanager
 def standing(name: str, place: Place) -> Iterator[System]:
     """Build a system, give it, take it down."""
+    place.compile_forwarder()
     programs = Programs(place.folder)
     try:
         port, secured = SYSTEMS[name](place, programs)
