@@ -1,14 +1,16 @@
 """What the operator's own adapter asks of ARM, and how often."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 from azure.identity.aio import WorkloadIdentityCredential
-from azure.mgmt.relay.aio import RelayAPIMgmtClient
 
+from support.proxy import ConnectProxy
 from support.tunnels import class_body
+from tunnel_operator.adapters.arm_client import make_client
 from tunnel_operator.adapters.budget import Budget
-from tunnel_operator.adapters.relay import API_VERSION, LISTING_SECONDS, ArmRelay
+from tunnel_operator.adapters.relay import LISTING_SECONDS, ArmRelay
 from tunnel_operator.api.tunnel_class import TunnelClass
 from tunnel_operator.core.actions import EnsureHybridConnection
 
@@ -32,15 +34,7 @@ async def relay(sim, klass, workload, time):  # noqa: ARG001 - the SDK finds it 
     async with WorkloadIdentityCredential(connection_verify=ca_file) as credential:
         made = ArmRelay(credential, budget, lambda *_: None, monotonic=time)
         # An operator is told whom to trust before aiohttp is imported.
-        made._clients[_address(klass)] = RelayAPIMgmtClient(
-            credential,
-            klass.relay.subscription_id,
-            klass.relay.resource_manager_endpoint,
-            credential_scopes=[klass.relay.resource_manager_audience],
-            api_version=API_VERSION,
-            retry_total=0,
-            connection_verify=ca_file,
-        )
+        made._clients[_address(klass)] = make_client(credential, klass.relay, authorities=ca_file)
         yield made
         await made.close()
 
@@ -103,3 +97,26 @@ async def test_what_is_younger_than_the_list_is_asked_for_by_itself(relay, klass
     await relay.observe(klass, "a", with_rules=False)
     made = await relay.ensure(klass, wanted("a"))
     assert await relay.observe(klass, "a", with_rules=False) == made
+
+
+@pytest.mark.usefixtures("workload")
+async def test_calls_take_the_proxy_of_the_environment_but_for_the_hosts_it_spares(
+    sim, klass, monkeypatch
+):
+    ca_file = str(sim.endpoints.ca_file)
+    place = (klass.relay.resource_group, klass.relay.namespace)
+    seen = []
+    async with ConnectProxy().running() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        for spared in ("elsewhere.test", urlsplit(klass.relay.resource_manager_endpoint).hostname):
+            monkeypatch.setenv("NO_PROXY", spared)
+            async with (
+                WorkloadIdentityCredential(
+                    connection_verify=ca_file, use_env_settings=False
+                ) as credential,
+                make_client(credential, klass.relay, authorities=ca_file) as client,
+            ):
+                await client.namespaces.get(*place)
+            seen.append(len(proxy.asked))
+    assert proxy.asked == [f"CONNECT {urlsplit(klass.relay.resource_manager_endpoint).netloc}"]
+    assert seen == [1, 1]

@@ -10,6 +10,7 @@ import pytest
 from azure.iot.hub import IoTHubRegistryManager
 
 from support.iot import call, closing, device_client, error_of, serve
+from support.proxy import ConnectProxy
 from support.waiting import until
 from tunnel_azure_sim import AzureSim, HubConfig, HubFailure, SimConfig, Timings
 from tunnel_azure_sim.hub.errors import Code
@@ -19,7 +20,7 @@ from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import Device
 from tunnel_operator.api.tunnel_class import IoTHub, TunnelClassSpec
 from tunnel_operator.core.actions import Ask
-from tunnel_operator.errors import Retryable
+from tunnel_operator.errors import Retryable, Terminal
 
 
 async def test_wrong_policy_key_is_refused(sim, trust):  # noqa: ARG001 - the SDK finds it in the environment
@@ -153,3 +154,13 @@ async def test_errors_of_the_service_itself(sim, manager, operator_devices, code
     assert sim.method_calls == ()
     # The fault is used up: the next call reaches the device.
     assert (await call(manager)).status == 202
+
+
+@pytest.mark.usefixtures("device")
+async def test_the_operators_calls_share_a_connection(sim, operator_devices, monkeypatch):
+    async with ConnectProxy().running() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        for _ in range(2):
+            with pytest.raises(Terminal, match="answered 202"):
+                await operator_devices()
+    assert proxy.asked == [f"CONNECT {sim.endpoints.hubs[0].host_name}"]

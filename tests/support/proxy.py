@@ -28,7 +28,9 @@ class ConnectProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.add(asyncio.current_task())
         try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            # Called off by the end of the proxy: asyncio would print it.
+            ended = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError)
+            with contextlib.suppress(*ended):
                 await self._answer(reader, writer)
         finally:
             writer.transport.abort()

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 import kopf
 from kubernetes.aio import client, config
 
+CONNECTIONS = 16
+"""How many requests to the API server are under way at once, whatever the number of workers.
+
+Each costs asyncio a quarter of a MiB (sslproto.py), and this many keep one processor busy.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -28,6 +34,10 @@ async def connect() -> Connection:
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             client_configuration=configuration, config_file=os.environ.get("KUBECONFIG")
         )
+    # As in the watches, neither a proxy of the environment, which is meant for Azure, nor a .netrc: looking
+    # for both takes two threads for each request. A kubeconfig's own proxy-url is obeyed.
+    configuration.connection_pool_maxsize = CONNECTIONS
+    configuration.client_session_kwargs = {"trust_env": False}
 
     def login() -> kopf.ConnectionInfo:
         refresh = configuration.refresh_api_key_hook
@@ -49,4 +59,5 @@ def _login(configuration: client.Configuration) -> kopf.ConnectionInfo:
         token=secret or None,
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
+        proxy_url=configuration.proxy or None,
     )

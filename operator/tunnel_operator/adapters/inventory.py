@@ -10,7 +10,7 @@ from ..core.observed import Kind
 from .discovery import ROUTE_PLURALS
 from .kube_api import KubeApi
 
-PAGE = 500
+PAGE = 100
 
 _COLLECTIONS = {
     Kind.SECRET: ("/api/v1", "secrets"),

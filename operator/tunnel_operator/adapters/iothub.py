@@ -130,6 +130,8 @@ class HubDevices:
         )
         # A repeated POST would run the device's method twice.
         client.protocol.config.retry_policy.retries = 0
+        # Else each call makes a connection of its own (msrest/service_client.py).
+        client.protocol.config.keep_alive = True
         clients[hub.host_name] = (connection_string, client)
         return client
 

@@ -1,8 +1,4 @@
-"""Azure Relay's management, over azure-mgmt-relay.
-
-The SDK's own retries are off: up to ten of them hide in one call, POSTs among them, and the queue tries
-again with the budget of all tunnels in mind.
-"""
+"""Azure Relay's management, over azure-mgmt-relay."""
 
 import asyncio
 import time
@@ -37,20 +33,15 @@ from ..core import observed
 from ..core.actions import EnsureHybridConnection, RetainHybridConnection
 from ..core.sweep import Marked
 from ..errors import Retryable
+from .arm_client import make_client
 from .azure_errors import classify_arm, classify_no_token
 from .budget import Budget
 from .calls import CallObserver, counted
 from .marks import Mark, read_mark, write_mark
 
-API_VERSION = "2024-01-01"
-"""Pinned: the SDK's default is newer than what every cloud offers."""
-
 DEADLINE_SECONDS = 30
 
 T = TypeVar("T")
-
-OPENING_CALLS = 6
-"""What opening a tunnel takes: a look, the hybrid connection, two rules, and the keys of both."""
 
 LISTING_SECONDS = 60
 """How old a list of all hybrid connections may be that tunnels are looked up in."""
@@ -103,8 +94,7 @@ class ArmRelay:
             if found is not None:
                 return found
         hybrid_connections, place = self._at(klass)
-        # When nothing is there, making it and reading its keys comes next.
-        async with self._call("observe", name, ahead=OPENING_CALLS - 1):
+        async with self._call("observe", name):
             connection = await _or_none(hybrid_connections.get(*place, name))
         if connection is None:
             return None
@@ -112,7 +102,6 @@ class ArmRelay:
             rules = await _or_none(
                 _names(hybrid_connections.list_authorization_rules(*place, name))
             )
-        self._budget.release(name)
         return None if rules is None else self._seen(connection, name, rules)
 
     async def ensure(
@@ -121,7 +110,9 @@ class ArmRelay:
         """Make the hybrid connection and its rules, or put them right."""
         hybrid_connections, place = self._at(klass)
         connection = self._marked(wanted, is_retained=False)
-        async with self._call("ensure", wanted.name, requests=1 + len(wanted.rules)):
+        rules = len(wanted.rules)
+        # Reading the key of each rule comes next.
+        async with self._call("ensure", wanted.name, requests=1 + rules, ahead=rules):
             made = None
             if not wanted.is_borrowed:
                 made = await hybrid_connections.create_or_update(*place, wanted.name, connection)
@@ -256,15 +247,7 @@ class ArmRelay:
             relay.resource_manager_audience,
         )
         if address not in self._clients:
-            subscription, endpoint, audience = address
-            self._clients[address] = RelayAPIMgmtClient(
-                self._credential,
-                subscription,
-                base_url=endpoint,
-                api_version=API_VERSION,
-                credential_scopes=[audience],
-                retry_total=0,
-            )
+            self._clients[address] = make_client(self._credential, relay)
         place = (relay.resource_group, relay.namespace)
         return self._clients[address].hybrid_connections, place
 

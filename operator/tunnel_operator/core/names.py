@@ -35,6 +35,12 @@ def hybrid_connection(tunnel: Tunnel, klass: TunnelClassSpec) -> str:
     return f"{meta.namespace}.{meta.name}.{meta.uid[:8]}"
 
 
+def is_new_for_each(klass: TunnelClassSpec) -> bool:
+    """Tell whether no Tunnel's hybrid connection can have been there before the Tunnel."""
+    is_own = klass.hybrid_connection_naming is Naming.TUNNEL
+    return is_own and klass.deletion_policy is not DeletionPolicy.RETAIN
+
+
 def is_hybrid_connection(name: str) -> bool:
     """Tell whether Azure Relay takes this as a name; a device's id may hold more than that."""
     return _HYBRID_CONNECTION.fullmatch(name) is not None
