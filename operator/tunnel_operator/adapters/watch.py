@@ -14,7 +14,7 @@ from ..api.keys import Key
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
 from ..core.names import MANAGED_BY_SELECTOR
-from ..core.observed import Kind
+from ..core.observed import UNREAD, Kind
 from .discovery import ROUTE_PLURALS
 
 Add = Callable[[Key], None]
@@ -29,8 +29,11 @@ class Cache(Protocol):
     def drop_child(self, body: Mapping[str, Any]) -> Key | None:
         """Forget a child that is gone; return its tunnel's key."""
 
-    def is_echo(self, key: Key, body: Mapping[str, Any]) -> bool:
-        """Tell whether this is known already, from our own write."""
+    def is_news(self, key: Key, body: Mapping[str, Any]) -> bool:
+        """Tell whether this is something to look at a tunnel for."""
+
+    def is_gone(self, uid: str) -> bool:
+        """Tell whether a child is known to be gone."""
 
     def put_class(self, klass: TunnelClass) -> None:
         """Take a class's newest state."""
@@ -60,6 +63,9 @@ class Cache(Protocol):
         """Return the tunnels that a class may be the class of."""
 
 
+CHUNK = 100
+"""How many objects one answer to a list holds."""
+
 Resource = tuple[str, str, str]
 """Group, version and plural."""
 
@@ -77,6 +83,8 @@ def operator_settings(children: Iterable[Resource]) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
     settings.scanning.disabled = True
+    # A list of a thousand Pods at once takes more memory than all that is kept of them.
+    settings.watching.chunk_size = CHUNK
     settings.posting.enabled = False
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 60
@@ -147,8 +155,10 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
     where = (GROUP, VERSION, "tunnels")
 
     @kopf.index(*where, id="tunnels", registry=registry)
-    async def remember(body: kopf.Body, **_: Any) -> None:
-        cache.put_tunnel(Tunnel.from_dict(_plain(body)))
+    async def remember(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
+        if cache.is_news(Key(namespace or "", name), body):
+            cache.put_tunnel(Tunnel.from_dict(_plain(body)))
+        _shed(body)
 
     @kopf.on.event(*where, registry=registry)
     async def changed(
@@ -158,7 +168,7 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
         if event["type"] == "DELETED":
             cache.drop_tunnel(key)
             add(key)
-        elif event["type"] is None or not cache.is_echo(key, body):
+        elif event["type"] is None or cache.is_news(key, body):
             add(key)
         # Each change may leave a place; who takes one is heard of here again, and lets the next one look.
         following = cache.next_in_line(key.namespace)
@@ -208,16 +218,26 @@ def _register_children(
     @kopf.index(group, version, plural, id=plural, registry=registry)
     async def remember(body: kopf.Body, **_: Any) -> None:
         cache.put_child(_plain(body))
+        _shed(body)
 
     @kopf.on.event(group, version, plural, registry=registry)
     async def changed(body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         is_gone = event["type"] == "DELETED"
+        is_known_gone = is_gone and cache.is_gone(body["metadata"]["uid"])
         key = cache.drop_child(_plain(body)) if is_gone else cache.put_child(_plain(body))
-        if key is None:
+        if key is None or is_known_gone:
             return
         is_listed = event["type"] is None
-        if is_gone or is_listed or not cache.is_echo(key, body):
+        if is_gone or is_listed or cache.is_news(key, body):
             add(key)
+
+
+def _shed(body: kopf.Body) -> None:
+    """Let go of what nobody reads. kopf holds each object that it lists until it has listed all of them."""
+    raw = _plain(body)
+    raw["metadata"].pop("managedFields", None)
+    for part in UNREAD.get(raw["kind"], ()):
+        raw.get(part, {}).clear()
 
 
 def _plain(body: kopf.Body) -> dict[str, Any]:

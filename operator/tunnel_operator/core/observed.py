@@ -24,6 +24,10 @@ class Kind(StrEnum):
     TCP_ROUTE = "TCPRoute"
 
 
+UNREAD: Mapping[str, tuple[str, ...]] = {Kind.SECRET: ("data",), Kind.POD: ("spec",)}
+"""Large parts of children that no decision reads: tokens, and what a Pod is made of."""
+
+
 class Step(StrEnum):
     """What can fail, and is tried again, apart from the others."""
 

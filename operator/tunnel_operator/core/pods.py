@@ -8,7 +8,34 @@ from typing import Any
 from ..api.reasons import Reason
 from .observed import Child, ForwarderEnd
 
+_ENDED = ("Succeeded", "Failed")
+_CONDITIONS = ("Ready", "PodScheduled")
+_STATES = ("waiting", "terminated")
 _IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+
+
+def what_is_read(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of a Pod's status what the functions here read: of many changes of it, two or three matter."""
+    kept: dict[str, Any] = {
+        "conditions": [
+            {name: condition[name] for name in ("type", "status", "message") if name in condition}
+            for condition in status.get("conditions") or ()
+            if condition["type"] in _CONDITIONS
+        ],
+        "containerStatuses": [
+            {name: _stopped(container.get(name) or {}) for name in ("state", "lastState")}
+            for container in status.get("containerStatuses") or ()
+        ],
+    }
+    if status.get("phase") in _ENDED:
+        kept["phase"] = status["phase"]
+    if "message" in status:
+        kept["message"] = status["message"]
+    return kept
+
+
+def _stopped(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: state[name] for name in _STATES if name in state}
 
 
 def is_ready(pod: Child | None) -> bool:
@@ -26,7 +53,7 @@ def created_at(pod: Child) -> datetime:
 
 def end_of(pod: Child) -> ForwarderEnd | None:
     """Return how the forwarder ended, or None while it may still run or be started again."""
-    if _status(pod).get("phase") not in ("Succeeded", "Failed"):
+    if _status(pod).get("phase") not in _ENDED:
         return None
     terminated = (_container(pod).get("state") or {}).get("terminated") or {}
     fallback = str(

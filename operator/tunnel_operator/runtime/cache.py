@@ -17,7 +17,8 @@ from ..api.tunnel_class import TunnelClass
 from ..core.access import NAME_LABEL
 from ..core.class_choice import class_name_of, default_class_name
 from ..core.names import TUNNEL_LABEL
-from ..core.observed import Child, Kind
+from ..core.observed import UNREAD, Child, Kind
+from ..core.pods import what_is_read
 from ..core.quota import Claim, Place, has_place, is_waiting, place_of
 
 Body = Mapping[str, Any]
@@ -27,8 +28,6 @@ GONE_KEPT = 10_000
 
 SHORT = 40
 
-_UNREAD: Mapping[str, tuple[str, ...]] = {Kind.SECRET: ("data",), Kind.POD: ("spec",)}
-
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -37,6 +36,7 @@ class _Known:
     named: str | None
     bound: str | None
     place: Place
+    version: int
 
 
 class Cache:
@@ -58,7 +58,7 @@ class Cache:
         self._opening: set[Key] = set()
         self._waiting: set[Key] = set()
         self._gone: OrderedDict[str, None] = OrderedDict()
-        self._written: dict[Key, dict[str, int]] = {}
+        self._no_news: dict[Key, dict[str, int]] = {}
 
     def put_child(self, body: Body) -> Key | None:
         """Take a child's newest state; return its tunnel's key. An older state than known is passed over."""
@@ -68,28 +68,36 @@ class Cache:
         if body["metadata"]["uid"] in self._gone:
             return key
         known = self._children.setdefault(key, {}).get(kind)
-        if known is None or _version(known) <= _version(body):
-            self._children[key][kind] = _lean(body)
+        if known is None or _version(known) < _version(body):
+            lean = self._children[key][kind] = _lean(body)
+            if known is not None and _says_the_same(known, lean):
+                self._note(key, lean)
         return key
 
     def put_written(self, body: Body) -> None:
         """Take a child as a write of ours returned it."""
         key = self.put_child(body)
         if key is not None:
-            self._written.setdefault(key, {})[body["kind"]] = _version(body)
+            self._note(key, body)
 
-    def wrote_tunnel(self, key: Key, version: str) -> None:
-        """Note the version of a Tunnel that a write of ours returned, and that has been looked at."""
-        if version:
-            self._written.setdefault(key, {})[TUNNEL_KIND] = int(version)
+    def wrote_tunnel(self, tunnel: Tunnel) -> None:
+        """Take a Tunnel as a write of ours returned it, and as it has been looked at."""
+        if tunnel.metadata.resource_version:
+            self.put_tunnel(tunnel)
+            version = int(tunnel.metadata.resource_version)
+            self._no_news.setdefault(tunnel.key, {})[TUNNEL_KIND] = version
 
-    def is_echo(self, key: Key, body: Body) -> bool:
-        """Tell whether a watch brings what is known already, from our own later or same write.
+    def is_news(self, key: Key, body: Body) -> bool:
+        """Tell whether a watch brings something to look at a tunnel for.
 
-        That write's answer showed the whole object, and the pass that wrote it went on with that.
+        What a write of ours returned is none: the pass that wrote it went on with that. Nor is an object in
+        which nothing has changed that a decision reads.
         """
-        written = self._written.get(key, {}).get(body["kind"])
-        return written is not None and _version(body) <= written
+        seen = self._no_news.get(key, {}).get(body["kind"])
+        return seen is None or _version(body) > seen
+
+    def _note(self, key: Key, body: Body) -> None:
+        self._no_news.setdefault(key, {})[body["kind"]] = _version(body)
 
     def drop_child(self, body: Body) -> Key | None:
         """Forget a child that is gone, unless a later one has taken its name; return its tunnel's key."""
@@ -102,10 +110,14 @@ class Cache:
         known = self._children.get(key, {}).get(kind)
         if known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]:
             del self._children[key][kind]
-            self._written.get(key, {}).pop(kind, None)
+            self._no_news.get(key, {}).pop(kind, None)
             if not self._children[key]:
                 del self._children[key]
         return key
+
+    def is_gone(self, uid: str) -> bool:
+        """Tell whether a child is known to be gone, of those that went of late."""
+        return uid in self._gone
 
     def children(self, key: Key) -> Mapping[Kind, Child]:
         """Return the children of one tunnel."""
@@ -162,14 +174,23 @@ class Cache:
         return (key for key in self._tunnels if key.namespace == namespace)
 
     def put_tunnel(self, tunnel: Tunnel) -> None:
-        """Note that a tunnel is there, and what it has to do with its class."""
-        key = Key(tunnel.metadata.namespace, tunnel.metadata.name)
+        """Note that a tunnel is there, and what it has to do with its class. An older state is passed over."""
+        key, version = tunnel.key, int(tunnel.metadata.resource_version or 0)
+        known = self._tunnels.get(key)
+        if known is not None and known.version > version:
+            return
         self._tunnels[key] = _Known(
             named=tunnel.spec.tunnel_class_name,
             bound=class_name_of(tunnel, ()),
             place=place_of(tunnel),
+            version=version,
         )
         (self._waiting.add if is_waiting(tunnel) else self._waiting.discard)(key)
+
+    def knows_newer(self, tunnel: Tunnel) -> bool:
+        """Tell whether the watch has brought a later state of a Tunnel than this."""
+        known = self._tunnels.get(tunnel.key)
+        return known is not None and known.version > int(tunnel.metadata.resource_version or 0)
 
     def note_opening(self, key: Key, *, is_open: bool) -> None:
         """Note that a tunnel is to be open, or is not, before the watch brings what says so."""
@@ -199,7 +220,7 @@ class Cache:
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone, and what deleted classes said that no tunnel needs any more."""
         self._tunnels.pop(key, None)
-        self._written.pop(key, None)
+        self._no_news.pop(key, None)
         self._opening.discard(key)
         self._waiting.discard(key)
         for name in [name for name in self._gone_classes if not any(self.tunnels_of(name))]:
@@ -229,13 +250,23 @@ def _version(body: Body) -> int:
     return int(body["metadata"].get("resourceVersion") or 0)
 
 
+def _says_the_same(known: Body, lean: Body) -> bool:
+    """Tell whether nothing is new but the version; of a Secret that alone tells that its token has changed."""
+    if lean["kind"] == Kind.SECRET:
+        return False
+    before, after = dict(known["metadata"]), dict(lean["metadata"])
+    for metadata in (before, after):
+        metadata.pop("resourceVersion", None)
+    return {**known, "metadata": before} == {**lean, "metadata": after}
+
+
 def _lean(body: Body) -> Body:
     """Return a child without what no decision needs: tokens, a Pod's long spec, who set which field."""
     metadata = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
-    unread = _UNREAD.get(body["kind"], ())
+    unread = UNREAD.get(body["kind"], ())
     rest = {k: v for k, v in body.items() if k not in unread}
     if body["kind"] == Kind.POD:
-        rest["status"] = _lean_pod_status(body.get("status") or {})
+        rest["status"] = what_is_read(body.get("status") or {})
     return cast("Body", _interned({**rest, "metadata": metadata}))
 
 
@@ -253,16 +284,3 @@ def _interned(value: object) -> object:
             return [_interned(part) for part in value]
         case _:
             return value
-
-
-def _lean_pod_status(status: Body) -> Body:
-    kept = {name: status[name] for name in ("phase", "message") if name in status}
-    kept["conditions"] = [
-        {name: condition[name] for name in ("type", "status", "message") if name in condition}
-        for condition in status.get("conditions") or ()
-    ]
-    kept["containerStatuses"] = [
-        {name: container[name] for name in ("state", "lastState") if name in container}
-        for container in status.get("containerStatuses") or ()
-    ]
-    return kept

@@ -58,8 +58,11 @@ from .rollout import Rollout
 MAX_ROUNDS = 8
 """How often one pass looks again after it has acted; more can only come from a fault of ours."""
 
-READ_AGAIN = timedelta(seconds=1)
-"""How old the Tunnel may be that a pass goes on with; each of its writes returns it as it is then."""
+READ_AGAIN = timedelta(seconds=10)
+"""How old the Tunnel may be that a pass goes on with when the watch brings no newer one.
+
+Each of its writes returns it as it is then.
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +96,7 @@ class _Pass(Round):
         """Take what a write returned; its echo by the watch is no news if nobody else has changed it."""
         super().keep(written)
         if written is not None and written.is_like(self.tunnel):
-            self._cache.wrote_tunnel(self.key, written.metadata.resource_version)
+            self._cache.wrote_tunnel(written)
 
 
 class Reconciler:
@@ -134,8 +137,9 @@ class Reconciler:
                 return decision.recheck_at
             await self._execute(current, decision)
             tunnel = current.newest
-            if world.clock() >= read_at + READ_AGAIN:
-                # It may have been deleted or edited while something was waited for.
+            is_old = world.clock() >= read_at + READ_AGAIN
+            if is_old or (tunnel is not None and world.cache.knows_newer(tunnel)):
+                # It has been deleted or edited while something was waited for, or may have been.
                 tunnel, read_at = await world.cluster.get_tunnel(key), world.clock()
         log.warning("reconcile.unsettled", tunnel=str(key), rounds=MAX_ROUNDS)
         return world.clock() + timedelta(seconds=1)
@@ -245,6 +249,7 @@ class Reconciler:
         match action:
             case AddFinalizer():
                 current.keep(await world.cluster.set_finalizer(tunnel, present=True))
+                self._presume_nothing(current)
             case RemoveFinalizer():
                 current.keep(await world.cluster.set_finalizer(tunnel, present=False))
             case ApplyForwarderPod(manifest, is_known):
@@ -258,6 +263,12 @@ class Reconciler:
             case _:
                 assert current.klass is not None  # noqa: S101 - Azure is only planned for with a class
                 await self._act_in_azure(current, current.klass, action)
+
+    def _presume_nothing(self, current: _Pass) -> None:
+        """Spare Azure the question for what nobody can have made: of a fleet's opening it is a sixth."""
+        is_new = current.tunnel.status.hybrid_connection is None
+        if is_new and current.klass is not None and names.is_new_for_each(current.klass.spec):
+            self._keep_look(current, NoHybridConnection.ABSENT)
 
     async def _act_in_azure(self, current: _Pass, klass: TunnelClass, action: "_Remote") -> None:
         world, tunnel = self._world, current.tunnel

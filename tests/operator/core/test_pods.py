@@ -4,11 +4,12 @@ import pytest
 
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.core.observed import Child
-from tunnel_operator.core.pods import end_of, is_ready, trouble
+from tunnel_operator.core.pods import end_of, is_ready, trouble, what_is_read
 
 
 def pod(status, **metadata):
-    return Child({"metadata": {"uid": "u", **metadata}, "status": status})
+    # As the cache keeps it: what is left out there is not to be missed here.
+    return Child({"metadata": {"uid": "u", **metadata}, "status": what_is_read(status)})
 
 
 def ended(message, phase="Succeeded"):

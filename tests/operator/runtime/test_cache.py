@@ -1,5 +1,6 @@
-from support.tunnels import a_class, a_tunnel
+from support.tunnels import a_class, a_tunnel, tunnel_body
 from tunnel_operator.api.keys import Key
+from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION
 from tunnel_operator.core.observed import Kind
 from tunnel_operator.runtime.cache import GONE_KEPT, Cache
@@ -19,6 +20,10 @@ def pod(version, uid="u1", **more):
         },
         **more,
     }
+
+
+def with_version(body, version):
+    return {**body, "metadata": body["metadata"] | {"resourceVersion": version}}
 
 
 def version(cache):
@@ -98,11 +103,48 @@ def test_finds_a_tunnels_class_and_a_classs_tunnels():
 def test_the_watch_brings_no_news_of_our_own_newest_write():
     cache = Cache()
     cache.put_written(pod(10))
-    assert cache.is_echo(KEY, pod(9))
-    assert cache.is_echo(KEY, pod(10))
-    assert not cache.is_echo(KEY, pod(11))
+    assert not cache.is_news(KEY, pod(9))
+    assert not cache.is_news(KEY, pod(10))
+    assert cache.is_news(KEY, pod(11))
     cache.drop_child(pod(11))
-    assert not cache.is_echo(KEY, pod(10))
+    assert cache.is_news(KEY, pod(10))
+
+
+def test_a_change_that_no_decision_reads_is_no_news():
+    cache = Cache()
+    cache.put_child(pod(1, status={"phase": "Pending"}))
+    assert cache.is_news(KEY, pod(1))
+    cache.put_child(pod(2, status={"phase": "Running", "podIP": "10.244.0.9"}))
+    assert not cache.is_news(KEY, pod(2))
+    cache.put_child(pod(3, status={"phase": "Failed"}))
+    assert cache.is_news(KEY, pod(3))
+
+
+def test_each_version_of_a_secret_is_news_since_its_token_is_not_kept():
+    cache = Cache()
+    for version in (1, 2):
+        secret = pod(version, data={"config.json": "eyJ9"}) | {"kind": "Secret"}
+        cache.put_child(secret)
+        assert cache.is_news(KEY, secret)
+
+
+def test_what_our_own_delete_ended_is_known_to_be_gone():
+    cache = Cache()
+    cache.put_child(pod(1))
+    assert not cache.is_gone("u1")
+    cache.drop_child(pod(1))
+    assert cache.is_gone("u1")
+
+
+def test_a_later_state_of_a_tunnel_is_known_of_and_not_taken_back():
+    cache = Cache()
+    early, late = (
+        Tunnel.from_dict(with_version(tunnel_body(), version)) for version in ("7", "12")
+    )
+    cache.put_tunnel(late)
+    cache.put_tunnel(early)
+    assert cache.knows_newer(early)
+    assert not cache.knows_newer(late)
 
 
 def test_a_pod_is_kept_without_what_no_decision_needs():
@@ -117,8 +159,7 @@ def test_a_pod_is_kept_without_what_no_decision_needs():
     assert cache.children(KEY)[Kind.POD].body == pod(
         1,
         status={
-            "phase": "Running",
             "conditions": [{"type": "Ready", "status": "True"}],
-            "containerStatuses": [{"state": {"running": {}}}],
+            "containerStatuses": [{"state": {}, "lastState": {}}],
         },
     )
