@@ -1,6 +1,5 @@
 """azure-iot-device with certificates, and over WebSocket, unmodified."""
 
-import socket
 from dataclasses import replace
 
 import pytest
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 
 from support.certificates import make_self_signed, make_signed, thumbprint
 from support.iot import call, closing, in_thread, serve
+from support.ports import skip_without_443
 from tunnel_azure_sim import AzureSim, HubConfig, SimConfig, Timings
 
 
@@ -91,11 +91,7 @@ async def test_device_whose_certificate_an_authority_signed(azure_state, monkeyp
 async def https_sim(azure_state):
     """A simulation whose REST API has the port that azure-iot-device dials for WebSockets."""
     config = SimConfig.for_tests(azure_state, timings=Timings(close=1.0))
-    with socket.socket() as probe:
-        try:
-            probe.bind((config.address, 443))
-        except OSError as error:
-            pytest.skip(f"azure-iot-device dials port 443, which can not be had here: {error}")
+    skip_without_443(config.address)
     config = replace(config, hubs=(HubConfig("demo-hub", ("mri-7",), port=443),))
     async with AzureSim(config) as running:
         yield running
