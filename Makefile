@@ -42,7 +42,7 @@ format: setup ## Rewrite the code as the formatter and the linter want it
 	@$(BIN)/ruff check --fix .
 
 unit: setup ## The tests that need nothing but Python
-	@$(BIN)/python -m pytest -m "not apiserver and not e2e and not programs and not matrix"
+	@$(BIN)/python -m pytest -m "not apiserver and not e2e and not programs and not matrix and not slow"
 
 apiserver: setup ## The operator against a real API server
 	@$(BIN)/python -m pytest -m "apiserver and not matrix"

@@ -76,6 +76,9 @@ class AzureSim:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # What waits for a silent plane would hold up the stop.
+        self.faults.clear()
+        self.faults.go_on()
         await self._stack.aclose()
 
     @property
@@ -220,6 +223,7 @@ class AzureSim:
     async def _obey_faults(self) -> None:
         slow_down_live_streams(self._namespaces.values(), self.faults)
         await self._doors.obey()
+        self.faults.go_on()
 
     def _save(self) -> None:
         self._snapshot.save(self._namespaces.values(), self._hubs.values())

@@ -71,7 +71,7 @@ class Doors:
 def refuses(faults: Faults, plane: Plane) -> bool:
     """Whether a plane's port is to refuse; MQTT has no answer that would say 503."""
     mode = faults.outage(plane)
-    return mode is OutageMode.REFUSE or (mode is not None and plane is Plane.MQTT)
+    return mode is OutageMode.REFUSE or (mode is OutageMode.ANSWER_503 and plane is Plane.MQTT)
 
 
 def bound_port(server: asyncio.AbstractServer) -> int:

@@ -31,10 +31,16 @@ class Plane(StrEnum):
 
 
 class OutageMode(StrEnum):
-    """How a plane is out: its port refuses, or it answers 503."""
+    """How a plane is out."""
 
     REFUSE = "refuse"
+    """Its port refuses, and its connections are cut."""
+
     ANSWER_503 = "503"
+    """Requests are answered with 503."""
+
+    SILENT = "silent"
+    """Connections stay and new ones are made, and nothing on them is answered until this is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A plane is out. MQTT knows no 503: its port refuses in both modes."""
+    """A plane is out. MQTT knows no 503: its port refuses in that mode, too."""
 
     plane: Plane
     mode: OutageMode = OutageMode.REFUSE
@@ -144,6 +150,7 @@ class Faults:
     _slow_readers: list[SlowReader] = field(default_factory=list)
     _counted: list[_Counted] = field(default_factory=list)
     _chance: dict[Plane, random.Random] = field(default_factory=dict)
+    _held: dict[Plane, list[Callable[[], None]]] = field(default_factory=dict)
 
     def add(self, fault: Fault) -> None:
         """Put a fault in force."""
@@ -192,6 +199,34 @@ class Faults:
         """Take as much longer as the plane's latency says."""
         if plane in self._latencies:
             await asyncio.sleep(self.delay(plane))
+
+    async def wait_answering(self, plane: Plane) -> None:
+        """Return once a plane is not silent."""
+        answering = asyncio.Event()
+        while self.hold(plane, answering.set):
+            await answering.wait()
+            answering.clear()
+
+    def hold(self, plane: Plane, call: Callable[[], None]) -> bool:
+        """Keep a call until a silent plane answers again; False when it is not silent."""
+        if not self.is_silent(plane):
+            return False
+        self._held.setdefault(plane, []).append(call)
+        return True
+
+    def go_on(self) -> None:
+        """Make the calls that were kept for planes that are silent no more."""
+        for plane in [plane for plane in self._held if not self.is_silent(plane)]:
+            for call in self._held.pop(plane):
+                call()
+
+    def is_silent(self, plane: Plane) -> bool:
+        """Whether a plane is to answer nothing."""
+        return self.outage(plane) is OutageMode.SILENT
+
+    def turns_away(self, plane: Plane) -> bool:
+        """Whether a plane is to answer 503, or to refuse."""
+        return self.outage(plane) in (OutageMode.REFUSE, OutageMode.ANSWER_503)
 
     def outage(self, plane: Plane) -> OutageMode | None:
         """Return how a plane is out, or None when it is not."""

@@ -22,8 +22,18 @@ def with_faults(handler: Handler, plane: Plane, faults: Faults) -> Handler:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         await faults.wait(plane)
-        if faults.outage(plane) is not None:
+        if faults.turns_away(plane):
             return web.Response(status=503, text="The service is unavailable.")
+        return await handler(request)
+
+    return handle
+
+
+def with_silence(handler: Handler, plane: Plane, faults: Faults) -> Handler:
+    """Return a handler that begins no sooner than its plane is not silent."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        await faults.wait_answering(plane)
         return await handler(request)
 
     return handle
@@ -55,7 +65,9 @@ class HttpPlanes:
     ) -> AsyncIterator[int]:
         """Serve all paths and methods by one handler; yields the port that was bound."""
         app = web.Application(client_max_size=max_body)
-        app.router.add_route("*", "/{path:.*}", with_faults(handler, plane, self._doors.faults))
+        faults = self._doors.faults
+        late = with_silence(with_faults(handler, plane, faults), plane, faults)
+        app.router.add_route("*", "/{path:.*}", late)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
         loop = asyncio.get_running_loop()

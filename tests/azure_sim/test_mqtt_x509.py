@@ -129,7 +129,7 @@ def authority(tmp_path):
 
 @pytest.fixture
 async def signed_in(state_dir, authority, clock):
-    """Return CONNACK's code for the device x-1 of a hub that knows an authority."""
+    """Return CONNACK's code for the device x-1, or its module m, of a hub that knows an authority."""
     config = SimConfig.for_tests(state_dir, clock=clock)
     hub = HubConfig("demo-hub", ("mri-7",), 0, authorities=(authority[0],))
     async with AzureSim(replace(config, hubs=(hub,))) as sim, aiohttp.ClientSession() as http:
@@ -140,15 +140,15 @@ async def signed_in(state_dir, authority, clock):
         assert (status, made["authentication"]["type"]) == (200, "certificateAuthority")
         assert made["authentication"]["symmetricKey"]["primaryKey"] is None
         module = await rest.call("PUT", "/devices/x-1/modules/m", json=body, ssl=trust)
-        assert module[0] == 400
+        assert (module[0], module[2]["authentication"]["type"]) == (200, "certificateAuthority")
         clients = []
 
-        async def code(files=None, password=""):
+        async def code(files=None, password="", identity="x-1"):
             context = ssl.create_default_context(cafile=str(sim.endpoints.ca_file))
             if files is not None:
                 context.load_cert_chain(*files)
             clients.append(Mqtt(sim, context, clock))
-            return (await clients[-1].code(device="x-1", password=password))[0]
+            return (await clients[-1].code(device=identity, password=password))[0]
 
         yield code
         for client in clients:
@@ -174,6 +174,13 @@ async def test_whom_no_authority_of_the_hub_signed(signed_in, authority, tmp_pat
     device = make_signed(tmp_path, "x-3", authority)
     assert await signed_in(make_signed(tmp_path, "x-1", device)) == 5
     assert await signed_in(make_signed(tmp_path, "x-1", authority)) == 0
+
+
+async def test_module_is_signed_by_its_full_name(signed_in, authority, tmp_path):
+    for name, expected in (("x-1", 5), ("m", 5), ("x-2/m", 5), ("x-1/m", 0)):
+        assert await signed_in(make_signed(tmp_path, name, authority), identity="x-1/m") == expected
+    assert await signed_in(make_signed(tmp_path, "x-1/m", authority)) == 5
+    assert await signed_in(make_self_signed(tmp_path, "x-1/m"), identity="x-1/m") == 5
 
 
 def test_a_file_that_is_no_authority(tmp_path):

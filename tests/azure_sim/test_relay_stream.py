@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 
 import pytest
+
+from tunnel_azure_sim import Target
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 MIB = 1024 * 1024
@@ -42,6 +45,40 @@ async def test_pings_are_answered_here_and_not_passed_on(relay):
     assert (pong.opcode, pong.payload) == (PONG, b"1")
     await sender.send(BINARY, b"data")
     assert (await listener.receive()).payload == b"data"
+
+
+def count_tls_sockets():
+    return sum("SSLTransport_" in type(one).__qualname__ for one in gc.get_objects())
+
+
+@pytest.fixture
+def without_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_collector")
+@pytest.mark.parametrize("how", ["close", "loss", "drop"])
+async def test_buffers_go_with_their_socket(sim, relay, how):
+    control = await relay.listen()
+    kept = count_tls_sockets()
+    sender, listener = await relay.pair(control)
+    await sender.send(BINARY, b"x" * 100_000)
+    await listener.receive()
+    assert count_tls_sockets() == kept + 2
+    if how == "close":
+        for one, other in ((sender, listener), (listener, sender)):
+            await one.close()
+            await other.receive_close()
+    elif how == "loss":
+        sender.abort()
+        await listener.receive_close()
+        listener.abort()
+    else:
+        sim.drop(Target.STREAMS)
+    await sim.until(lambda: count_tls_sockets() == kept)
 
 
 @pytest.mark.parametrize("sender_first", [True, False])

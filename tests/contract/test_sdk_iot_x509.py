@@ -1,16 +1,17 @@
 """azure-iot-device with certificates, and over WebSocket, unmodified."""
 
-import socket
 from dataclasses import replace
 
 import pytest
 from azure.iot.device import X509, Message, MethodResponse
 from azure.iot.device.aio import IoTHubDeviceClient, IoTHubModuleClient
 from azure.iot.device.exceptions import CredentialError
+from azure.iot.hub.models import CloudToDeviceMethod
 from cryptography.hazmat.primitives import hashes
 
 from support.certificates import make_self_signed, make_signed, thumbprint
 from support.iot import call, closing, in_thread, serve
+from support.ports import skip_without_443
 from tunnel_azure_sim import AzureSim, HubConfig, SimConfig, Timings
 
 
@@ -67,21 +68,61 @@ async def test_module_with_a_certificate(sim, registry, certificate):
     await client.shutdown()
 
 
-async def test_device_whose_certificate_an_authority_signed(azure_state, monkeypatch, tmp_path):
-    authority = make_signed(tmp_path, "authority", None, ca=True)
+@pytest.fixture
+def authority(tmp_path):
+    return make_signed(tmp_path, "authority", None, ca=True)
+
+
+@pytest.fixture
+async def trusting_sim(azure_state, authority, monkeypatch):
+    """A simulation whose hub knows an authority, and the device mri-7."""
     config = SimConfig.for_tests(azure_state, timings=Timings(close=1.0))
-    hub = HubConfig("demo-hub", (), port=0, authorities=(authority[0],))
+    hub = HubConfig("demo-hub", ("mri-7",), port=0, authorities=(authority[0],))
     async with AzureSim(replace(config, hubs=(hub,))) as sim:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(sim.endpoints.ca_file))
-        with closing(sim.policy_connection_string("iothubowner")) as registry:
-            make = registry.create_device_with_certificate_authority
-            made = await in_thread(make, "x-1", "enabled")
-        assert made.authentication.type == "certificateAuthority"
-        client = x509_client(sim, make_signed(tmp_path, "x-1", authority), device_id="x-1")
-        await client.connect()
-        assert sim.device("x-1").connected
-        await client.shutdown()
-        stranger = x509_client(sim, make_signed(tmp_path, "x-2", authority), device_id="x-1")
+        yield sim
+
+
+async def test_device_whose_certificate_an_authority_signed(trusting_sim, authority, tmp_path):
+    sim = trusting_sim
+    with closing(sim.policy_connection_string("iothubowner")) as registry:
+        make = registry.create_device_with_certificate_authority
+        made = await in_thread(make, "x-1", "enabled")
+    assert made.authentication.type == "certificateAuthority"
+    client = x509_client(sim, make_signed(tmp_path, "x-1", authority), device_id="x-1")
+    await client.connect()
+    assert sim.device("x-1").connected
+    await client.shutdown()
+    stranger = x509_client(sim, make_signed(tmp_path, "x-2", authority), device_id="x-1")
+    with pytest.raises(CredentialError):
+        await stranger.connect()
+    await stranger.shutdown()
+
+
+async def test_module_whose_certificate_an_authority_signed(trusting_sim, authority, tmp_path):
+    sim, names = trusting_sim, {"device_id": "mri-7", "module_id": "agent"}
+    with closing(sim.policy_connection_string("iothubowner")) as registry:
+        make = registry.create_module_with_certificate_authority
+        made = await in_thread(make, "mri-7", "agent", "")
+    assert made.authentication.type == "certificateAuthority"
+
+    def client(common_name, issuer=authority):
+        files = make_signed(tmp_path, common_name, issuer)
+        return x509_client(sim, files, IoTHubModuleClient, **names)
+
+    agent = client("mri-7/agent")
+
+    async def answer(request):
+        await agent.send_method_response(MethodResponse(request.request_id, 200, request.payload))
+
+    await serve(agent, answer)
+    await sim.until(lambda: sim.device("mri-7/agent").accepts_methods)
+    with closing(sim.endpoints.hubs[0].connection_string) as manager:
+        method = CloudToDeviceMethod(method_name="Open", payload=[1])
+        call = manager.invoke_device_module_method
+        assert (await in_thread(call, "mri-7", "agent", method)).payload == [1]
+    await agent.shutdown()
+    for stranger in (client("mri-7"), client("agent"), client("mri-7/agent", None)):
         with pytest.raises(CredentialError):
             await stranger.connect()
         await stranger.shutdown()
@@ -91,11 +132,7 @@ async def test_device_whose_certificate_an_authority_signed(azure_state, monkeyp
 async def https_sim(azure_state):
     """A simulation whose REST API has the port that azure-iot-device dials for WebSockets."""
     config = SimConfig.for_tests(azure_state, timings=Timings(close=1.0))
-    with socket.socket() as probe:
-        try:
-            probe.bind((config.address, 443))
-        except OSError as error:
-            pytest.skip(f"azure-iot-device dials port 443, which can not be had here: {error}")
+    skip_without_443(config.address)
     config = replace(config, hubs=(HubConfig("demo-hub", ("mri-7",), port=443),))
     async with AzureSim(config) as running:
         yield running

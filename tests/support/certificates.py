@@ -103,7 +103,8 @@ def make_signed(
         .sign(signing_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    certificate_file, key_file = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    stem = name.replace("/", "-")
+    certificate_file, key_file = folder / f"{stem}.pem", folder / f"{stem}-key.pem"
     certificate_file.write_bytes(certificate.public_bytes(pem) + above)
     key_file.write_bytes(
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -1,7 +1,8 @@
 """Whether the certificate that a device shows is its own: by thumbprint, or by who signed it.
 
 Documentation "Authenticate identities with X.509 certificates": of a device with certificate authority the
-common name is its id, and its chain ends at an authority that the hub was given.
+common name is its id, and its chain ends at an authority that the hub was given. Of a module the common name
+is `device/module` (documentation "Get started with IoT Hub module identities and module twins").
 """
 
 import hashlib
@@ -44,12 +45,12 @@ def check_thumbprint(expected: tuple[str, str], shown: Sequence[bytes], now: dat
 
 
 def check_chain(authorities: Authorities, shown: Sequence[bytes], name: str, now: datetime) -> None:
-    """Follow the chain from a device's certificate to one of the hub's authorities."""
+    """Follow the chain from the certificate of a device or module to one of the hub's authorities."""
     leaf = _leaf(shown)
     names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if [one.value for one in names] != [name]:
         raise HubError(
-            Code.IotHubUnauthorized, "The certificate's common name is not the device's id."
+            Code.IotHubUnauthorized, "The certificate's common name is not that of the identity."
         )
     store = crypto.X509Store()
     # An authority may be an intermediate one, whose own signer the hub was not given.

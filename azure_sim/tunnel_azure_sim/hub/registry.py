@@ -143,10 +143,6 @@ def _change(identity: Identity, body: Mapping[str, Any]) -> None:
             raise HubError(Code.ArgumentInvalid, "'status' is enabled or disabled.")
     known = Credentials(identity.keys, identity.thumbprints, identity.by_authority)
     wanted = _credentials(body.get("authentication"), known)
-    if wanted.by_authority and "/" in identity.id:
-        raise HubError(
-            Code.ArgumentInvalid, "Modules signed by a certificate authority are not simulated."
-        )
     identity.enabled, identity.keys = enabled, wanted.keys
     identity.thumbprints, identity.by_authority = wanted.thumbprints, wanted.by_authority
 

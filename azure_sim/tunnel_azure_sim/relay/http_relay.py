@@ -163,8 +163,9 @@ class HttpRelay:
         begin()
 
     async def _relay(self, request: web.BaseRequest) -> web.StreamResponse:
+        await self.faults.wait_answering(Plane.RELAY)
         await self.faults.wait(Plane.RELAY)
-        if self.faults.outage(Plane.RELAY) is not None:
+        if self.faults.turns_away(Plane.RELAY):
             raise Refused(503, "The service is unavailable.")
         names = tuple(
             (key.decode("ascii", "replace"), value.decode("latin-1"))

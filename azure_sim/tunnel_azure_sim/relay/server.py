@@ -114,17 +114,20 @@ class RelayServer:
 
     def _decide(self, front: Front, head: Head) -> None:
         delay = self._faults.delay(Plane.RELAY)
-        if delay:
+        if delay or self._faults.is_silent(Plane.RELAY):
             asyncio.get_running_loop().call_later(delay, self._decide_late, front, head)
         else:
             self._decide_now(front, head)
 
     def _decide_late(self, front: Front, head: Head) -> None:
-        if not front.lost:
-            try:
-                self._decide_now(front, head)
-            except Refused as refusal:
-                front.refuse(refusal.status, refusal.sentence)
+        if front.lost or front.transport.is_closing():
+            return
+        if self._faults.hold(Plane.RELAY, lambda: self._decide_late(front, head)):
+            return
+        try:
+            self._decide_now(front, head)
+        except Refused as refusal:
+            front.refuse(refusal.status, refusal.sentence)
 
     def _decide_now(self, front: Front, head: Head) -> None:
         request = parse_request(head)
@@ -141,7 +144,7 @@ class RelayServer:
             raise
 
     def _act(self, front: Front, request: RelayRequest) -> None:
-        if self._faults.outage(Plane.RELAY) is not None:
+        if self._faults.turns_away(Plane.RELAY):
             raise Refused(503, "The service is unavailable.")
         match request.action:
             case "listen":

@@ -34,7 +34,7 @@ class ServiceSocket(WSListener):
     def transport(self) -> WSTransport:
         """The open socket."""
         if self._transport is None:
-            raise RuntimeError("The socket is not open yet.")
+            raise RuntimeError("The socket is not open.")
         return self._transport
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -42,8 +42,13 @@ class ServiceSocket(WSListener):
         self._transport = transport
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Let go of what belonged to the connection."""
+        """Let go of what belonged to the connection.
+
+        Its buffers above all: sockets that were joined know each other, and such a cycle of a few small
+        objects with a megabyte behind them is long of no interest to the garbage collector.
+        """
         self.lost = True
+        self._transport = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -68,7 +73,7 @@ class ServiceSocket(WSListener):
         """
         if self.writing_paused:
             self._unanswered_ping = payload
-        elif not self.close_sent:
+        elif not self.close_sent and not self.lost:
             self.transport.send_pong(payload)
 
     def send_close(self, code: int, reason: bytes | None = None) -> None:

@@ -67,13 +67,13 @@ class Side(ServiceSocket):
 
     def pass_on(self, frame: WSFrame | HeldFrame) -> None:
         """Send the other side's frame out of this one."""
-        if not self.close_sent:
+        if not self.close_sent and not self.lost:
             self.transport.send(frame.msg_type, frame.get_payload_as_memoryview(), frame.fin)
 
     def pause_writing(self) -> None:
         """This side does not keep up: read no more from the other until it does."""
         super().pause_writing()
-        if not self.peer.finishing:
+        if not self.peer.finishing and not self.peer.lost:
             self.peer.transport.underlying_transport.pause_reading()
 
     def resume_writing(self) -> None:
