@@ -106,7 +106,7 @@ class _NoDiffs(kopf.DiffBaseStorage):
 def build_registry(
     cache: Cache,
     add: Add,
-    login: Callable[[], kopf.ConnectionInfo],
+    login: Callable[[], kopf.AiohttpSession],
     children: Iterable[Resource],
     *,
     watch_cluster: bool = True,
@@ -122,7 +122,7 @@ def build_registry(
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    async def logged_in(**_: Any) -> kopf.ConnectionInfo:
+    async def logged_in(**_: Any) -> kopf.AiohttpSession:
         return login()
 
     _register_tunnels(registry, cache, add)
