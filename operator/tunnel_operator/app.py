@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -243,7 +243,7 @@ def _watching(
     config: Config,
     world: World,
     queue: WorkQueue[Key],
-    login: Callable[[], kopf.AiohttpSession],
+    login: Callable[[], Awaitable[kopf.AiohttpSession]],
 ) -> Watching:
     children = children_with(world.cache.routes)
     registry = build_registry(

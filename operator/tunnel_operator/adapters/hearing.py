@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import kopf
@@ -20,18 +21,15 @@ class Watches(Protocol):
 
 
 class Hearing:
-    """Logs kopf in, with a session that notes each answer and each piece of a watch as kopf takes it.
-
-    What is refused counts as heard: kopf gives up by itself over a refusal that lasts. An attempt that gets
-    no answer does not count.
-    """
+    """Logs kopf in, with sessions that note what they hear."""
 
     def __init__(self, login: Callable[[], kopf.ConnectionInfo], watches: Watches) -> None:
         self._login = login
         self._watches = watches
         self._given: tuple[kopf.ConnectionInfo, kopf.AiohttpSession] | None = None
+        self._session: HearingSession | None = None
 
-    def login(self) -> kopf.AiohttpSession:
+    async def login(self) -> kopf.AiohttpSession:
         """Return a session for the newest way in, and the same one again while that does not change.
 
         kopf asks when the API server did not let it in, and gives up if it gets what it had; a new session
@@ -39,44 +37,79 @@ class Hearing:
         """
         info = self._login()
         if self._given is None or self._given[0] != info:
-            self._given = (info, self._session(info))
+            await self.close()
+            self._session = HearingSession(info, self._watches)
+            way_in = kopf.AiohttpSession(
+                server=info.server,
+                aiohttp_session=self._session,  # type: ignore[arg-type] # has what kopf uses
+            )
+            self._given = (info, way_in)
         return self._given[1]
 
     async def close(self) -> None:
-        """Close the session, if kopf has not done so; it closes only what it has used."""
-        if self._given is not None:
-            await self._given[1].aiohttp_session.close()
+        """Close the session for good, which kopf does not if it never used it, or used it until the last."""
+        if self._session is not None:
+            await self._session.end()
 
-    def _session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_request_start.append(self._started)
-        trace.on_request_end.append(self._answered)
-        session = aiohttp.ClientSession(
-            # As kopf's own: each watch holds a connection for as long as it lasts.
-            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
-            headers=info.as_http_headers(),
-            trace_configs=[trace],
-        )
-        return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
 
-    async def _started(self, _: Any, __: Any, request: aiohttp.TraceRequestStartParams) -> None:
-        if "watch" in request.url.query:
-            self._watches.asked(request.url.path)
+class HearingSession:
+    """A session that notes each answer, and each piece of a watch as kopf takes it.
 
-    async def _answered(self, _: Any, __: Any, request: aiohttp.TraceRequestEndParams) -> None:
-        path = request.url.path
-        self._watches.heard(path)
-        if "watch" in request.url.query:
-            answer = request.response
-            heard = partial(self._watches.heard, path)
+    What is refused counts as heard: kopf gives up by itself over a refusal that lasts. An attempt that gets
+    no answer does not count.
+
+    Once closed it opens anew when it is used, as kopf's own ways in do. kopf closes it when it ends, while some
+    of its watches go on for a moment; over a session that stays closed they wait for a new login for ever.
+    """
+
+    def __init__(self, info: kopf.ConnectionInfo, watches: Watches) -> None:
+        self._info = info
+        self._watches = watches
+        self._current: aiohttp.ClientSession | None = None
+        self.closed = False
+        """Whether for good."""
+
+    async def request(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
+        """Send a request as aiohttp's session does."""
+        where = urlsplit(url)
+        is_watch = "watch" in parse_qs(where.query)
+        if is_watch:
+            self._watches.asked(where.path)
+        answer = await self._open().request(method, url, **options)
+        heard = partial(self._watches.heard, where.path)
+        heard()
+        if is_watch:
             answer.content = _Listened(answer.content, heard)  # type: ignore[assignment]
+        return answer
+
+    async def close(self) -> None:
+        """Close what is open, for now."""
+        if self._current is not None:
+            await self._current.close()
+
+    async def end(self) -> None:
+        """Close it for good; a request then fails as it does on any closed session."""
+        self.closed = True
+        await self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._open(), name)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self.closed:
+            # As aiohttp says it; kopf takes the newest way in then.
+            raise RuntimeError("Session is closed")
+        if self._current is None or self._current.closed:
+            self._current = aiohttp.ClientSession(
+                # As kopf's own: each watch holds a connection for as long as it lasts.
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._info.as_ssl_context()),
+                headers=self._info.as_http_headers(),
+            )
+        return self._current
 
 
 class _Listened:
-    """The body of an answer, which tells of each piece that is read of it.
-
-    aiohttp's own tracing tells of no piece of a body that is read while it comes.
-    """
+    """The body of an answer, which tells of each piece that is read of it."""
 
     def __init__(self, content: aiohttp.StreamReader, heard: Callable[[], None]) -> None:
         self._content = content

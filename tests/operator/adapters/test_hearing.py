@@ -92,10 +92,11 @@ class Stand:
     watches: Watches
     hearing: Hearing | None = None
 
+    def url(self, path=""):
+        return f"http://127.0.0.1:{self.api.port}{path}"
+
     def info(self, token=TOKEN):
-        return kopf.ConnectionInfo(
-            server=f"http://127.0.0.1:{self.api.port}", scheme="Bearer", token=token
-        )
+        return kopf.ConnectionInfo(server=self.url(), scheme="Bearer", token=token)
 
     @contextlib.asynccontextmanager
     async def watching(self, *, inactivity_timeout=60.0):
@@ -113,7 +114,7 @@ class Stand:
 
         @kopf.on.login(registry=registry)
         async def logged_in(**_):
-            return self.hearing.login()
+            return await self.hearing.login()
 
         @kopf.on.event(GROUP, VERSION, "tunnels", registry=registry)
         async def changed(**_):
@@ -196,8 +197,23 @@ async def test_a_way_in_that_is_refused_and_stays_the_same_is_given_up(stand, ca
     gc.collect()
 
 
-async def test_the_session_is_closed_although_nothing_was_asked_by_it(stand):
-    session = stand.hearing.login().aiohttp_session
-    assert stand.hearing.login().aiohttp_session is session
+async def test_a_session_that_was_closed_opens_anew_for_the_watches_that_kopf_still_has(stand):
+    session = (await stand.hearing.login()).aiohttp_session
+    for _ in range(2):
+        async with await session.request(method="get", url=stand.url("/api")) as answer:
+            assert answer.status == 200
+        await session.close()
+
+
+async def test_a_session_of_an_older_way_in_stays_closed(stand):
+    tokens = ["old", "new"]
+    stand.hearing = Hearing(lambda: stand.info(tokens.pop(0)), stand.watches)
+    old = (await stand.hearing.login()).aiohttp_session
+    async with await old.request(method="get", url=stand.url("/api")) as answer:
+        assert answer.status == 401
+    new = (await stand.hearing.login()).aiohttp_session
+    assert old.closed
+    with pytest.raises(RuntimeError, match="closed"):
+        await old.request(method="get", url=stand.url("/api"))
     await stand.hearing.close()
-    assert session.closed
+    assert new.closed
