@@ -12,6 +12,7 @@ from .early import EarlyBytes
 from .errors import DialError, Reason, RefusedError
 from .evidence import Evidence
 from .link import Link
+from .protocol import preamble
 from .protocol.errors import ProtocolError
 from .protocol.preamble import Mode, PortRequest, Refusal, ReplyReader
 from .protocol.secret import Secret
@@ -21,9 +22,6 @@ from .renewal import expiry
 from .transport import Dialer
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-REPLY_SECONDS = 20.0
-"""Our listener opens the target before it answers, and gives that 10 s."""
 
 _REFUSALS = {
     Refusal.UNSUPPORTED: (Reason.UNSUPPORTED, "does not know this version of the preamble"),
@@ -79,7 +77,7 @@ async def ask_for_port(
     name: str,
     *,
     mode: Mode = Mode.STREAM,
-    within: float = REPLY_SECONDS,
+    within: float = preamble.REPLY_SECONDS,
     early: EarlyBytes | None = None,
 ) -> None:
     """Send the preamble and wait until it is accepted; the link then carries the stream's bytes.
@@ -96,7 +94,7 @@ async def ask_for_port(
                 contextlib.nullcontext()
                 if early is None
                 else early.following(
-                    link.write, lambda: limit.reschedule(loop.time() + REPLY_SECONDS)
+                    link.write, lambda: limit.reschedule(loop.time() + preamble.REPLY_SECONDS)
                 )
             ):
                 await _read_reply(link, name, mode)

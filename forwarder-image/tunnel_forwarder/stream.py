@@ -13,11 +13,9 @@ from . import tcp, udp
 from .allocator import Tidier
 from .early import EarlyBytes
 from .errors import Reason, RefusedError
+from .protocol import preamble
 from .pump import End, Pump
 from .session import Session
-
-ACCEPT_SECONDS = 20.0
-"""Our listener opens the target before it answers, and gives that 10 s."""
 
 
 class Near(End, Protocol):
@@ -125,10 +123,10 @@ class Carrier:
 
 async def _until(accepted: asyncio.Future[None]) -> None:
     try:
-        async with asyncio.timeout(ACCEPT_SECONDS):
+        async with asyncio.timeout(preamble.REPLY_SECONDS):
             await asyncio.shield(accepted)
     except TimeoutError:
-        text = f"The device did not answer within {ACCEPT_SECONDS:g} s."
+        text = f"The device did not answer within {preamble.REPLY_SECONDS:g} s."
         raise RefusedError(Reason.NO_REPLY, text) from None
 
 

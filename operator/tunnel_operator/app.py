@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ import structlog
 
 from .adapters.budget import Budget
 from .adapters.class_file import read_classes
-from .adapters.connect import Connection, connect
+from .adapters.connect import connect
 from .adapters.credentials import make_credentials
 from .adapters.discovery import (
     have_routes_gone,
@@ -25,6 +25,7 @@ from .adapters.discovery import (
     wait_until_served,
 )
 from .adapters.events import KubeEvents
+from .adapters.hearing import Hearing
 from .adapters.inventory import KubeInventory
 from .adapters.iothub import HubDevices
 from .adapters.kube import KubeCluster
@@ -48,6 +49,7 @@ from .runtime.reconciler import Reconciler, World
 from .runtime.resync import Resync
 from .runtime.rollout import Rollout
 from .runtime.sweeper import Sweeper, SweepPolicy
+from .runtime.watches import Watches
 from .runtime.workers import Workers
 from .runtime.workqueue import WorkQueue
 
@@ -85,6 +87,9 @@ async def run(config: Config) -> bool:
     async with AsyncExitStack() as stack:
         connection = await connect()
         stack.push_async_callback(connection.api.close)
+        watches = Watches(time.monotonic)
+        hearing = Hearing(connection.login, watches)
+        stack.push_async_callback(hearing.close)
         api = KubeApi(connection.api)
         queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later)
         world = _world(config, api, metrics, Rollout(queue.add), stack)
@@ -97,13 +102,14 @@ async def run(config: Config) -> bool:
             tunnels=lambda: len(world.cache),
         )
         metrics.watch_leader(world.leadership.is_held)
+        metrics.watch_silences(lambda: watches.silences().items())
         classes_file = config.tunnel_classes_file
         for klass in () if classes_file is None else read_classes(classes_file):
             world.cache.put_class(klass)
         port = await stack.enter_async_context(
             serve_health(
                 config.health_port,
-                live=lambda: "a pass is stuck" if workers.is_stuck() else None,
+                live=lambda: "a pass is stuck" if workers.is_stuck() else watches.stale(),
                 ready=lifecycle.ready,
                 metrics=metrics.render,
                 content_type=metrics_module.CONTENT_TYPE,
@@ -119,7 +125,7 @@ async def run(config: Config) -> bool:
             routes=world.cache.routes,
         )
         resync = Resync(world.cache, inventory, queue.add)
-        watching = _watching(config, world, queue, connection)
+        watching = _watching(config, world, queue, hearing.login)
         work = Work(workers, elector, (elector.keep, _sweep(config, world), resync.run))
         await _run_until_stopped(watching, work, lifecycle, api)
         log.info("operator.stopped", again=lifecycle.is_stale)
@@ -234,13 +240,16 @@ class Watching:
 
 
 def _watching(
-    config: Config, world: World, queue: WorkQueue[Key], connection: Connection
+    config: Config,
+    world: World,
+    queue: WorkQueue[Key],
+    login: Callable[[], Awaitable[kopf.AiohttpSession]],
 ) -> Watching:
     children = children_with(world.cache.routes)
     registry = build_registry(
         world.cache,
         queue.add,
-        connection.login,
+        login,
         children,
         watch_cluster=config.tunnel_classes_file is None,
     )

@@ -47,6 +47,12 @@ async def test_a_tunnels_life_can_be_read_from_the_metrics(stage):
     assert value(samples, "tunnel_operator_azure_calls_total", service="arm", code="ok") > 0
     opened = {"service": "iothub", "verb": "open", "code": "ok"}
     assert value(samples, "tunnel_operator_azure_calls_total", **opened) == 1
+    # Whatever else is watched: routes, where the cluster serves them.
+    watched = "tunnels", "pods", "secrets", "services", "ingresses", "networkpolicies"
+    for resource in watched:
+        which_watch = {"resource": resource, "namespace": stage.namespace}
+        silence = value(samples, "tunnel_operator_watch_silence_seconds", **which_watch)
+        assert 0 <= silence < 80, resource
 
     stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
     await stage.until_gone()

@@ -9,13 +9,12 @@ from support.bridge import make_settings
 from support.peers import connected, echo, listening
 from support.waiting import until
 from tunnel_azure_sim import Target as Dropped
-from tunnel_forwarder import sender as sender_module
-from tunnel_forwarder import stream as stream_module
 from tunnel_forwarder.clock import Clock
 from tunnel_forwarder.errors import Reason
 from tunnel_forwarder.evidence import Evidence
 from tunnel_forwarder.local import LocalForwarder
 from tunnel_forwarder.metrics import Histogram
+from tunnel_forwarder.protocol import preamble
 from tunnel_forwarder.remote import RemoteForwarder
 from tunnel_forwarder.sender import Sender
 from tunnel_forwarder.session import Session
@@ -45,8 +44,7 @@ def make_local(azure, *, mux):
 
 @pytest.mark.parametrize("mux", [False, True], ids=["own-sockets", "shared-socket"])
 async def test_clients_get_through_once_a_half_open_socket_is_found_out(azure, monkeypatch, mux):
-    monkeypatch.setattr(stream_module, "ACCEPT_SECONDS", 0.5)
-    monkeypatch.setattr(sender_module, "REPLY_SECONDS", 0.5)
+    monkeypatch.setattr(preamble, "REPLY_SECONDS", 0.5)
     local = make_local(azure, mux=mux)
     async with (
         listening(echo) as target,

@@ -12,6 +12,8 @@ UID = "0f1e2d3c-0000-4000-8000-000000000001"
 
 
 GATEWAY = {"name": "edge", "namespace": "gateways"}
+ONE_PORT = {"ports": [{"name": "web", "port": 80, "target": "localhost:8080", "protocol": "HTTP"}]}
+"""For devices that know one port only."""
 
 
 def class_body(name: str = "azure", **spec: Any) -> dict[str, Any]:

@@ -5,9 +5,7 @@ called to the next. All chance comes from one seed.
 """
 
 import asyncio
-import base64
 import heapq
-import json
 import logging
 import random
 from collections import Counter
@@ -18,20 +16,15 @@ from itertools import count
 
 import structlog
 
-from support.operator_world import Crash, OperatorWorld, ended_status
+from support.operator_world import Crash, ended_status
 from support.tunnels import class_body, tunnel_body
-from tunnel_forwarder.protocol import sas
-from tunnel_operator.api.base import format_time
+from support.week_invariants import Invariants
+from support.week_world import FailingWorld
 from tunnel_operator.api.keys import Key
-from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.api.tunnel_class import TunnelClass
-from tunnel_operator.core.closing import GIVE_UP_AFTER
 from tunnel_operator.core.observed import Kind
-from tunnel_operator.errors import Retryable, TunnelError
-
-TOLERANCE = timedelta(seconds=2)
-"""How much longer than its lifetime anything may be there."""
+from tunnel_operator.errors import TunnelError
 
 RECOVERY = timedelta(seconds=45)
 """After a fault: no step that failed waits longer for its next try, with the looks that follow."""
@@ -39,21 +32,8 @@ RECOVERY = timedelta(seconds=45)
 CALM = timedelta(minutes=6)
 """After this long without faults everything has been looked at once, and is as it should be."""
 
-ENDED = {Reason.EXPIRED, Reason.IDLE, Reason.SUSPENDED}
 TTLS = ("30s", "5m", "30m", "2h", "6h")
 FAULT_MINUTES = (0.1, 1, 5, 20)
-
-
-class FailingWorld(OperatorWorld):
-    """The model world, whose API server can be away as well."""
-
-    is_api_away = False
-
-    def _step(self, name: str) -> None:
-        super()._step(name)
-        is_azures = name in ("delete_rules", "delete") or "_" not in name
-        if self.is_api_away and not is_azures and not name.endswith("_device"):
-            raise Retryable(Reason.UNAVAILABLE, "The Kubernetes API can not be reached.")
 
 
 @dataclass(frozen=True)
@@ -84,7 +64,7 @@ class Week:
         self._is_down = False
         self._able_since = self.world.now
         self._heals: list[tuple[datetime, int, Callable[[], None]]] = []
-        self._tokens: set[tuple[str, str, Key]] = set()
+        self._invariants = Invariants(self.world, self.seen, self._is_able)
         self._names = [f"mri-{number}" for number in range(scale.tunnels)]
         self.world.azure.online.update(self._names)
 
@@ -98,7 +78,7 @@ class Week:
                 break
             await self._pass_until(moment)
             await happen()
-            self._look()
+            self._invariants.look()
             if moment >= calm_at:
                 await self._calm_down()
                 calm_at = self.world.now + self.scale.calm_every
@@ -151,22 +131,13 @@ class Week:
                 self._failed.pop(key, None)
             self.seen["passes"] += 1
             if before is not None and key not in self.world.cluster.tunnels:
-                self._sweep(Tunnel.from_dict(before))
+                self._invariants.sweep(Tunnel.from_dict(before))
             if again_at is not None:
                 self._wake(key, again_at)
-            self._keep_tokens(key)
+            self._invariants.keep_tokens(key)
             if not self._run_node(key):
                 return
         raise AssertionError(f"{key} does not settle")
-
-    def _sweep(self, gone: Tunnel) -> None:
-        """Remove what a deletion left behind, which it may only after Azure was away for long."""
-        connections, deleted_at = self.world.azure.connections, gone.metadata.deletion_timestamp
-        for name in [n for n, c in connections.items() if c["owner"] == gone.metadata.uid]:
-            end = max(deleted_at, gone.status.expires_at or deleted_at)
-            assert self.world.now >= end + GIVE_UP_AFTER, f"orphan: hybrid connection {name}"
-            self.seen["left to the sweeper"] += 1
-            del connections[name]
 
     def _wake(self, key: Key, at: datetime) -> None:
         known = self._wanted.get(key)
@@ -176,25 +147,13 @@ class Week:
 
     def _run_node(self, key: Key) -> bool:
         """Let the node and the device do what they do by themselves; whether a Pod changed."""
-        self._end_listeners()
-        body = self._child(key, Kind.POD)
+        self.world.end_listeners()
+        body = self.world.child(key, Kind.POD)
         if body is None:
             return False
         before = body["metadata"]["resourceVersion"]
         self.world._run_pod(body)
         return bool(body["metadata"]["resourceVersion"] != before)
-
-    def _end_listeners(self) -> None:
-        listening = self.world.azure.listening
-        for device in [d for d, r in listening.items() if r.expires_at <= self.world.now]:
-            del listening[device]
-
-    def _child(self, key: Key, kind: Kind) -> dict | None:
-        name = key.name if kind is Kind.SERVICE else f"{key.name}-forwarder"
-        return self.world.cluster.children.get((key.namespace, kind, name))
-
-    def _keys(self) -> list[Key]:
-        return list(self.world.cluster.tunnels)
 
     # What people do.
 
@@ -238,7 +197,7 @@ class Week:
         body["metadata"]["generation"] = before + 1
         self.world.classes[:] = [TunnelClass.from_dict(body)]
         self.world.cache.put_class(self.world.classes[0])
-        for key in self._keys():
+        for key in self.world.names():
             await self._work_on(key)
 
     def _ttl(self) -> str:
@@ -292,7 +251,7 @@ class Week:
         self.world.start_operator()
         self._is_down = False
         self._able_since = self.world.now
-        for key in self._keys():
+        for key in self.world.names():
             self._wake(key, self.world.now)
 
     async def _device_offline(self) -> None:
@@ -351,43 +310,6 @@ class Week:
         is_hindered = self.world.azure.outage or self.world.is_api_away or self._is_down
         return not is_hindered and self.world.now >= self._able_since + RECOVERY
 
-    def _look(self) -> None:
-        """See that nothing is left over or outlives its time, whatever is going on."""
-        self._end_listeners()
-        for body in self.world.cluster.children.values():
-            owner = body["metadata"]["ownerReferences"][0]["uid"]
-            tunnel = self.world.cluster.tunnels.get(
-                Key(body["metadata"]["namespace"], body["metadata"]["labels"]["tunnels.dev/tunnel"])
-            )
-            assert tunnel is not None, f"orphan: {body['kind']} {body['metadata']['name']}"
-            assert tunnel["metadata"]["uid"] == owner
-        by_uid = {b["metadata"]["uid"]: key for key, b in self.world.cluster.tunnels.items()}
-        for name, connection in self.world.azure.connections.items():
-            key = by_uid.get(connection["owner"])
-            assert key is not None, f"orphan: hybrid connection {name}"
-            self._look_at_end(self.world.tunnel(key), key)
-
-    def _look_at_end(self, tunnel: Tunnel, key: Key) -> None:
-        end = tunnel.status.expires_at
-        assert tunnel.has_finalizer, f"{key} is in Azure without a finalizer"
-        if end is None or self.world.now <= end + TOLERANCE or not self._is_able():
-            # Whatever holds the operator up: both ends stop by themselves at the deadline that they know.
-            assert end is None or not self._reaches_past(key, end), f"{key} outlives {end}"
-            return
-        raise AssertionError(f"{key} outlives {end}: it is {self.world.now}")
-
-    def _reaches_past(self, key: Key, end: datetime) -> bool:
-        """Tell whether bytes could still flow after the end, but for an end that nobody was told of yet."""
-        if self.world.now <= end + TOLERANCE:
-            return False
-        asked = self.world.azure.listening.get(key.name)
-        secret, pod = self._child(key, Kind.SECRET), self._child(key, Kind.POD)
-        if asked is None or secret is None or pod is None:
-            return False
-        told = json.loads(base64.b64decode(secret["data"]["settings.json"]))["expiresAt"]
-        is_told = told <= format_time(end)
-        return is_told and asked.expires_at > self.world.now and told > format_time(self.world.now)
-
     async def _calm_down(self) -> None:
         """End all faults, wait, and see that everything is exactly as it should be."""
         self.seen["calm moments"] += 1
@@ -396,56 +318,7 @@ class Week:
         self._heals.clear()
         self.world.crash_at = None
         await self._pass_until(self.world.now + CALM)
-        self._look()
-        self._look_at_all()
-        self._look_at_tokens()
-
-    def _look_at_all(self) -> None:
-        wanted, refused = set(), set()
-        for key in self._keys():
-            tunnel = self.world.tunnel(key)
-            assert not tunnel.is_deleting, f"{key} is stuck"
-            _, reason = self.world.ready(key)
-            kinds = {k for k in (Kind.SECRET, Kind.POD, Kind.SERVICE) if self._child(key, k)}
-            if reason in ENDED or not tunnel.has_finalizer:
-                assert reason in ENDED | {Reason.TTL_TOO_LONG}, f"{key} is {reason}"
-                assert not kinds, f"{key} is {reason} and has {kinds}"
-                assert not tunnel.has_finalizer
-                continue
-            if reason == Reason.TTL_TOO_LONG:
-                # It is left alone until its end, and so is what somebody takes away from it.
-                refused.add(tunnel.status.hybrid_connection.name)
-                continue
-            assert reason == Reason.OPEN, f"{key} is {reason}"
-            assert len(kinds) == 3, f"{key} is {reason} and has {kinds} only"
-            wanted.add(tunnel.status.hybrid_connection.name)
-        there = set(self.world.azure.connections)
-        assert there - refused == wanted, f"in Azure: {there - refused}, wanted: {wanted}"
-        self.seen["tunnels found open"] += len(wanted)
-
-    def _keep_tokens(self, key: Key) -> None:
-        asked = self.world.azure.listening.get(key.name)
-        tokens = [] if asked is None else [(asked.hybrid_connection, asked.listen_token.reveal())]
-        secret = self._child(key, Kind.SECRET)
-        if secret is not None:
-            files = {n: base64.b64decode(d).decode() for n, d in secret["data"].items()}
-            name = json.loads(files["settings.json"])["relay"]["hybridConnection"]
-            tokens.append((name, files["token"]))
-        self._tokens.update((name, token, key) for name, token in tokens)
-
-    def _look_at_tokens(self) -> None:
-        """See that no token that was ever given out opens anything whose tunnel is over."""
-        kept = set()
-        for name, token, key in self._tokens:
-            connection, parsed = self.world.azure.connections.get(name), sas.parse(token)
-            if connection is None or parsed.expires_at <= self.world.now.timestamp():
-                continue
-            _, rule_key = connection["rules"].get(parsed.rule, ("", ""))
-            if parsed.is_signed_with(rule_key.encode()):
-                assert self.world.tunnel(key).status.expires_at > self.world.now
-                kept.add((name, token, key))
-        self.seen["tokens given out"] += len(self._tokens) - len(kept)
-        self._tokens = kept
+        self._invariants.look_when_calm()
 
 
 def live_through(scale: Scale, seed: int) -> Counter[str]:

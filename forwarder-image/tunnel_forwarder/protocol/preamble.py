@@ -16,6 +16,12 @@ from .errors import ProtocolError, is_text
 MAX_PORT_NAME = 255
 """Bytes in UTF-8; the length is a single byte, and azbridge lets a longer name wrap around in silence."""
 
+REPLY_SECONDS = 20.0
+"""How long a sender waits for the answer, in a preamble or over a shared socket.
+
+Our listener opens the target before it answers, and gives that 10 s.
+"""
+
 _VERSION = b"\x01\x00"
 _HEADER_LENGTH = 4
 _REPLY_LENGTH = 3

@@ -4,7 +4,7 @@ Only indices and event handlers are used. Change handlers lose edits that are ma
 and daemons race them, and both keep state on the object.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import kopf
@@ -114,7 +114,7 @@ class _NoDiffs(kopf.DiffBaseStorage):
 def build_registry(
     cache: Cache,
     add: Add,
-    login: Callable[[], kopf.ConnectionInfo],
+    login: Callable[[], Awaitable[kopf.AiohttpSession]],
     children: Iterable[Resource],
     *,
     watch_cluster: bool = True,
@@ -130,8 +130,8 @@ def build_registry(
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    async def logged_in(**_: Any) -> kopf.ConnectionInfo:
-        return login()
+    async def logged_in(**_: Any) -> kopf.AiohttpSession:
+        return await login()
 
     _register_tunnels(registry, cache, add)
     if watch_cluster:

@@ -5,10 +5,13 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import structlog
 from aiohttp import web
 
 Check = Callable[[], str | None]
 """Returns what is wrong, or None."""
+
+log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -17,15 +20,18 @@ async def serve_health(
 ) -> AsyncIterator[int]:
     """Serve /livez, /readyz and /metrics while inside; yields the port, which matters when 0 was given."""
 
-    def answer(check: Check) -> web.Response:
-        trouble = check()
+    def answer(trouble: str | None) -> web.Response:
         return web.Response(status=200 if trouble is None else 503, text=(trouble or "ok") + "\n")
 
     async def livez(_: web.Request) -> web.Response:
-        return answer(live)
+        trouble = live()
+        if trouble is not None:
+            # The kubelet's events hold the answer's status only, and the process that knows more is ended.
+            log.error("operator.not_alive", reason=trouble)
+        return answer(trouble)
 
     async def readyz(_: web.Request) -> web.Response:
-        return answer(ready)
+        return answer(ready())
 
     async def metricsz(_: web.Request) -> web.Response:
         # A thousand Tunnels take a fifth of a second, in which the event loop shall not stand still.

@@ -1,6 +1,6 @@
 """The operator's metrics, in a registry of their own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -10,15 +10,21 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from ..core.breaker import State
 from .tunnel_metrics import TunnelMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 OUTCOMES = ("done", "failed", "crashed")
+
+Silences = Callable[[], Iterable[tuple[tuple[str, str], float]]]
+"""Returns each watch by its resource and its namespace, with the seconds of its silence."""
 
 
 class Metrics:
@@ -105,6 +111,10 @@ class Metrics:
         for state in State:
             self._breakers.labels(state).set_function(partial(_count, states, state))
 
+    def watch_silences(self, silences: Silences) -> None:
+        """Show at each scrape for how long each watch has been silent."""
+        self.registry.register(_Silences(silences))
+
     def observe_pass(self, outcome: str, seconds: float) -> None:
         """Count a pass."""
         self._passes.labels(outcome).observe(seconds)
@@ -117,6 +127,34 @@ class Metrics:
     def render(self) -> bytes:
         """Return all of it as Prometheus reads it."""
         return generate_latest(self.registry)
+
+
+class _Silences(Collector):
+    """Which watches there are is known only once kopf has begun them."""
+
+    def __init__(self, silences: Silences) -> None:
+        self._silences = silences
+
+    def describe(self) -> Iterator[Metric]:
+        """Return the name, so that no other metric takes it."""
+        return iter((self._family(),))
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the silences of this moment."""
+        family = self._family()
+        for watch, seconds in self._silences():
+            family.add_metric(watch, seconds)
+        yield family
+
+    @staticmethod
+    def _family() -> GaugeMetricFamily:
+        text = (
+            "Since a watch last brought an event or a bookmark or was opened again, by resource and"
+            " namespace, which is empty when all are watched. After five minutes /livez fails."
+        )
+        return GaugeMetricFamily(
+            "tunnel_operator_watch_silence_seconds", text, labels=("resource", "namespace")
+        )
 
 
 def _count(states: Callable[[], Mapping[State, int]], state: State) -> float:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from support.operator_world import OperatorWorld, ended_status
+from support.operator_world import ended_status
 from support.tunnels import a_class, class_body, tunnel_body
 from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION, TunnelClass
 from tunnel_operator.core.observed import Kind
@@ -16,17 +16,6 @@ def default_class(name, **spec):
     body = class_body(name, **spec)
     body["metadata"]["annotations"] = {DEFAULT_ANNOTATION: "true"}
     return TunnelClass.from_dict(body)
-
-
-@pytest.fixture
-def world():
-    world = OperatorWorld()
-    world.azure.online.add("mri-7")
-    return world
-
-
-def without_remains(world):
-    return not world.azure.connections and not world.azure.listening and not world.cluster.children
 
 
 def drop_class(world, *, is_remembered, name="azure"):
@@ -74,7 +63,7 @@ async def test_an_opening_after_the_end_takes_the_default_class_of_then(world):
     world.start_operator()
     await world.settle(key)
     await world.pass_time(key, timedelta(minutes=11))
-    assert without_remains(world)
+    assert world.is_bare()
     world.apply(tunnel_body(tunnelClassName=None, ttl="10m", renewals=1))
     await world.settle(key)
     assert world.ready(key) == ("True", "Open")
@@ -142,7 +131,7 @@ async def test_what_is_remembered_of_a_class_mends_its_tunnels_and_closes_them(w
     world.delete(key)
     await world.reconcile(key)
     assert key not in world.cluster.tunnels
-    assert without_remains(world)
+    assert world.is_bare()
     # And with its last tunnel it is forgotten.
     world.cache.drop_tunnel(key)
     assert world.cache.classes_in_use() == []
@@ -220,7 +209,7 @@ async def test_a_class_that_comes_back_lets_a_waiting_deletion_end_cleanly(world
     world.cache.put_class(a_class())
     await world.reconcile(key)
     assert key not in world.cluster.tunnels
-    assert without_remains(world)
+    assert world.is_bare()
 
 
 async def test_an_ended_tunnel_stays_as_it_ended_when_its_class_is_deleted(world):
@@ -242,7 +231,7 @@ async def test_a_deleted_class_opens_nothing_more(world):
     world.apply(tunnel_body(ttl="10m", renewals=1))
     await world.settle(key)
     assert world.ready(key) == ("False", "ClassNotFound")
-    assert without_remains(world)
+    assert world.is_bare()
 
 
 def change_access(world, access):
@@ -261,7 +250,7 @@ async def test_a_stricter_rule_closes_a_tunnel_and_a_later_one_opens_it_for_the_
     ends = world.tunnel(key).status.expires_at
     change_access(world, ONLY_IMAGING)
     await world.settle(key)
-    assert without_remains(world)
+    assert world.is_bare()
     tunnel = world.tunnel(key)
     assert not tunnel.has_finalizer
     assert world.ready(key) == ("False", "NotAllowed")
@@ -314,7 +303,7 @@ async def test_what_is_not_allowed_is_closed_as_soon_as_azure_can_be_asked(world
     assert "Azure is down." in world.tunnel(key).status.condition("Ready").message
     world.azure.outage = False
     await world.pass_time(key, timedelta(minutes=5))
-    assert without_remains(world)
+    assert world.is_bare()
 
 
 async def test_suspending_closes_a_tunnel_that_its_class_refuses(world):
@@ -323,4 +312,4 @@ async def test_suspending_closes_a_tunnel_that_its_class_refuses(world):
     world.apply(tunnel_body(ttl="24h", suspend=True))
     await world.settle(key)
     assert world.ready(key) == ("False", "TTLTooLong")
-    assert without_remains(world)
+    assert world.is_bare()

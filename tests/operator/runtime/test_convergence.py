@@ -3,40 +3,20 @@
 import asyncio
 from datetime import timedelta
 
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
-from support.operator_world import Crash, OperatorWorld, ended_status
-from support.tunnels import a_class, tunnel_body
-from tunnel_operator.api.keys import Key
+from support.tunnel_machine import KEY, SETTINGS, TunnelMachine
+from support.tunnels import a_class
 from tunnel_operator.core.closing import GIVE_UP_AFTER
 from tunnel_operator.core.observed import Kind
 
-KEY = Key("imaging", "mri-7")
 
-
-class Convergence(RuleBasedStateMachine):
+class Convergence(TunnelMachine):
     def __init__(self):
         super().__init__()
-        self.world = OperatorWorld()
-        self.classes = self.world.classes
-        self.spec = {}
-        self.created = 0
         self.is_watching = True
         self.gives_up_at = self.world.now
-
-    @property
-    def exists(self):
-        return KEY in self.world.cluster.tunnels
-
-    def run(self, coroutine):
-        """Run the operator's part; a crash ends the process, and another one is started."""
-        try:
-            asyncio.run(coroutine)
-        except (Crash, BaseExceptionGroup):
-            self.world.crash_at = None
-            self.world.start_operator()
 
     def notice(self):
         """Let the watch bring what has just changed, unless it lags behind."""
@@ -51,9 +31,7 @@ class Convergence(RuleBasedStateMachine):
     @precondition(lambda self: not self.exists)
     @rule(suspend=st.booleans())
     def create(self, suspend):
-        self.created += 1
-        self.spec = {"ttl": "10m", "suspend": suspend}
-        self.world.apply(tunnel_body(uid=f"{self.created:08d}-uid", **self.spec))
+        self.world.apply(self.make(ttl="10m", suspend=suspend))
         self.notice()
 
     @precondition(lambda self: self.exists)
@@ -72,71 +50,18 @@ class Convergence(RuleBasedStateMachine):
         )
     )
     def edit(self, change):
-        self.spec |= change
-        self.world.apply(tunnel_body(**self.spec))
-        self.notice()
+        self.change(change)
 
     @rule()
     def delete(self):
         if self.exists and not self.world.tunnel(KEY).is_deleting:
             end = self.world.tunnel(KEY).status.expires_at or self.world.now
             self.gives_up_at = max(end, self.world.now) + GIVE_UP_AFTER
-        self.world.delete(KEY)
-        self.notice()
-
-    @rule(steps=st.integers(0, 12))
-    def operate_and_crash(self, steps):
-        self.world.crash_at = self.world.steps + steps
-        self.run(self.world.reconcile(KEY))
-        self.world.crash_at = None
+        super().delete()
 
     @rule()
     def restart(self):
         self.world.start_operator()
-
-    @rule(minutes=st.sampled_from([0.02, 0.5, 4, 11, 130]))
-    def time_passes(self, minutes):
-        self.run(self.world.pass_time(KEY, timedelta(minutes=minutes)))
-
-    @rule(online=st.booleans())
-    def device_connects(self, online):
-        (self.world.azure.online.add if online else self.world.azure.online.discard)("mri-7")
-
-    @rule()
-    def device_reboots(self):
-        self.world.azure.listening.clear()
-        self.world.run_kubelet()
-        self.notice()
-
-    @rule(outage=st.booleans())
-    def azure_fails(self, outage):
-        self.world.azure.outage = outage
-
-    @rule(is_there=st.booleans())
-    def class_comes_and_goes(self, is_there):
-        self.world.classes = self.classes if is_there else []
-        for klass in self.classes:
-            if is_there:
-                self.world.cache.put_class(klass)
-            else:
-                self.world.cache.drop_class(klass.metadata.name)
-        self.notice()
-
-    @rule(access=st.sampled_from([None, [], [{"devices": ["mri-*"], "maxTTL": "1h"}]]))
-    def rules_change(self, access):
-        change = {} if access is None else {"access": access}
-        self.classes = [a_class(**change)]
-        if self.world.classes:
-            self.class_comes_and_goes(is_there=True)
-
-    @rule(reason=st.sampled_from(["Idle", "Drained", "Failed", "Expired"]))
-    def forwarder_ends(self, reason):
-        pod = self.world.cluster.child(Kind.POD)
-        if pod is not None:
-            pod["status"] = ended_status(reason)
-            self.world.cluster.touch(pod)
-            self.world.cluster.feed(self.world.cache)
-        self.notice()
 
     @rule(kind=st.sampled_from(list(Kind)))
     def somebody_deletes_a_child(self, kind):
@@ -220,5 +145,5 @@ class Convergence(RuleBasedStateMachine):
         assert dict(self.world.cluster.writes) == writes
 
 
-Convergence.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+Convergence.TestCase.settings = SETTINGS
 TestConvergence = Convergence.TestCase

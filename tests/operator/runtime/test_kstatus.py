@@ -1,24 +1,19 @@
 """At every instant of any run, who waits by kstatus is told the truth."""
 
-import asyncio
 import copy
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from support.kstatus import KStatus, kstatus
-from support.operator_world import Crash, OperatorWorld, ended_status
-from support.tunnels import GATEWAY, a_class, class_body, tunnel_body
-from tunnel_operator.api.keys import Key
+from support.operator_world import OperatorWorld
+from support.tunnel_machine import KEY, SETTINGS, TunnelMachine
+from support.tunnels import GATEWAY, class_body
 from tunnel_operator.api.tunnel_class import TunnelClass
-from tunnel_operator.core.observed import Kind
 
-KEY = Key("imaging", "mri-7")
 CRD = yaml.safe_load((Path(__file__).parents[3] / "crds/tunnels.yaml").read_text())
 [VERSION] = CRD["spec"]["versions"]
 FRESH = VERSION["schema"]["openAPIV3Schema"]["properties"]["status"]["default"]
@@ -73,34 +68,13 @@ def check(body):
     assert {c["observedGeneration"] for c in conditions.values()} == {status["observedGeneration"]}
 
 
-class Watching(RuleBasedStateMachine):
-    def __init__(self):
-        super().__init__()
-        self.world = WatchedWorld()
-        self.classes = self.world.classes
-        self.spec = {}
-        self.created = 0
-
-    @property
-    def exists(self):
-        return KEY in self.world.cluster.tunnels
-
-    def run(self, coroutine):
-        try:
-            asyncio.run(coroutine)
-        except (Crash, BaseExceptionGroup) as error:
-            crashes = error.split(Crash)[1] if isinstance(error, BaseExceptionGroup) else None
-            if crashes is not None:
-                raise crashes from error
-            self.world.crash_at = None
-            self.world.start_operator()
+class Watching(TunnelMachine):
+    make_world = WatchedWorld
 
     @precondition(lambda self: not self.exists)
     @rule()
     def create(self):
-        self.created += 1
-        self.spec = {"ttl": "10m"}
-        body = tunnel_body(uid=f"{self.created:08d}-uid", **self.spec)
+        body = self.make(ttl="10m")
         # As the API server does it.
         body["status"] = copy.deepcopy(FRESH)
         self.world.apply(body)
@@ -129,41 +103,16 @@ class Watching(RuleBasedStateMachine):
         # The CRD lets no Ingress through without a port for it.
         wish = self.spec | change
         is_web = "ports" not in wish or wish["ports"][0]["name"] == "web"
-        if wish.get("expose") and not is_web:
-            return
-        self.spec = wish
-        self.world.apply(tunnel_body(**self.spec))
-
-    @rule()
-    def delete(self):
-        self.world.delete(KEY)
+        if is_web or not wish.get("expose"):
+            self.change(change)
 
     @rule()
     def operate(self):
         self.run(self.world.reconcile(KEY))
 
-    @rule(steps=st.integers(0, 12))
-    def operate_and_crash(self, steps):
-        self.world.crash_at = self.world.steps + steps
-        self.run(self.world.reconcile(KEY))
-        self.world.crash_at = None
-
-    @rule(minutes=st.sampled_from([0.02, 0.5, 4, 11, 130]))
-    def time_passes(self, minutes):
-        self.run(self.world.pass_time(KEY, timedelta(minutes=minutes)))
-
-    @rule(online=st.booleans())
-    def device_connects(self, online):
-        (self.world.azure.online.add if online else self.world.azure.online.discard)("mri-7")
-
     @rule(allowed=st.sampled_from([None, {"web"}]))
     def device_allows(self, allowed):
         self.world.azure.allowed = allowed
-
-    @rule()
-    def device_reboots(self):
-        self.world.azure.listening.clear()
-        self.world.run_kubelet()
 
     @rule(refused=st.sampled_from([{}, {"Accepted": "NoMatchingParent"}, {"ResolvedRefs": "Why"}]))
     def gateway_answers(self, refused):
@@ -178,40 +127,12 @@ class Watching(RuleBasedStateMachine):
         if self.world.classes:
             self.class_comes_and_goes(is_there=True)
 
-    @rule(outage=st.booleans())
-    def azure_fails(self, outage):
-        self.world.azure.outage = outage
-
-    @rule(is_there=st.booleans())
-    def class_comes_and_goes(self, is_there):
-        self.world.classes = self.classes if is_there else []
-        for klass in self.classes:
-            if is_there:
-                self.world.cache.put_class(klass)
-            else:
-                self.world.cache.drop_class(klass.metadata.name)
-
-    @rule(access=st.sampled_from([None, [], [{"devices": ["mri-*"], "maxTTL": "1h"}]]))
-    def rules_change(self, access):
-        change = {} if access is None else {"access": access}
-        self.classes = [a_class(**change)]
-        if self.world.classes:
-            self.class_comes_and_goes(is_there=True)
-
-    @rule(reason=st.sampled_from(["Idle", "Drained", "Failed", "Expired"]))
-    def forwarder_ends(self, reason):
-        pod = self.world.cluster.child(Kind.POD)
-        if pod is not None:
-            pod["status"] = ended_status(reason)
-            self.world.cluster.touch(pod)
-            self.world.cluster.feed(self.world.cache)
-
     @invariant()
     def it_is_true_now(self):
         self.world.look()
 
 
-Watching.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+Watching.TestCase.settings = SETTINGS
 TestWatching = Watching.TestCase
 
 

@@ -1,26 +1,14 @@
+"""How a Tunnel opens, waits, and stays as it should be."""
+
 import base64
-import json
 from datetime import timedelta
 
-import pytest
-
-from support.operator_world import Crash, OperatorWorld, ended_status
-from support.tunnels import GATEWAY, a_class, tunnel_body
+from support.operator_world import ended_status
+from support.tunnels import a_class, tunnel_body
 from tunnel_forwarder.protocol import sas
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.core.observed import Kind
 from tunnel_operator.errors import Postponed
-
-
-@pytest.fixture
-def world():
-    world = OperatorWorld()
-    world.azure.online.add("mri-7")
-    return world
-
-
-def without_remains(world):
-    return not world.azure.connections and not world.azure.listening and not world.cluster.children
 
 
 async def test_opens_a_tunnel_to_a_device_that_is_online(world):
@@ -70,17 +58,6 @@ async def test_a_converged_tunnel_costs_no_write_and_no_method_call(world):
     assert world.azure.calls["open mri-7"] == opened == 1
 
 
-async def test_a_tunnel_that_is_refused_after_its_end_is_not_looked_at_without_a_pause(world):
-    key = world.apply(tunnel_body(ttl="1h"))
-    await world.settle(key)
-    world.apply(tunnel_body(ttl="24h"))
-    await world.settle(key)
-    assert world.ready(key) == ("False", "TTLTooLong")
-    await world.pass_time(key, timedelta(hours=2))
-    assert without_remains(world)
-    assert await world.reconcile(key) is None
-
-
 async def test_a_restarted_operator_writes_nothing_for_a_tunnel_that_runs(world):
     key = world.apply(tunnel_body())
     await world.settle(key)
@@ -123,103 +100,6 @@ async def test_says_what_it_waits_for_once(world):
     await world.pass_time(key, timedelta(seconds=5))
     assert world.ready(key) == ("True", "Open")
     assert [notice.reason for notice in world.told] == ["Opening", "Starting", "Open"]
-
-
-async def test_deleting_removes_everything_and_tells_the_device(world):
-    key = world.apply(tunnel_body())
-    await world.settle(key)
-    world.delete(key)
-    await world.reconcile(key)
-    assert key not in world.cluster.tunnels
-    assert without_remains(world)
-    assert world.azure.calls["close mri-7"] == 1
-
-
-async def test_an_offline_device_does_not_hold_a_deletion(world):
-    key = world.apply(tunnel_body())
-    await world.settle(key)
-    world.azure.online.clear()
-    world.delete(key)
-    await world.reconcile(key)
-    assert key not in world.cluster.tunnels
-    assert without_remains(world)
-
-
-async def test_a_deletion_waits_for_azure_and_gives_up_once_the_tokens_are_dead(world):
-    key = world.apply(tunnel_body(ttl="1h"))
-    await world.settle(key)
-    world.azure.outage = True
-    world.delete(key)
-    await world.reconcile(key)
-    await world.pass_time(key, timedelta(minutes=50))
-    assert world.ready(key) == ("False", "Closing")
-    await world.pass_time(key, timedelta(minutes=25))
-    assert key not in world.cluster.tunnels
-
-
-async def test_closes_at_the_end_of_its_time_and_stays_closed(world):
-    key = world.apply(tunnel_body(ttl="10m"))
-    await world.settle(key)
-    await world.pass_time(key, timedelta(minutes=10, seconds=1))
-    assert world.ready(key) == ("False", "Expired")
-    assert without_remains(world)
-    assert not world.tunnel(key).has_finalizer
-    world.apply(tunnel_body(ttl="10m"))
-    await world.settle(key)
-    assert world.ready(key) == ("False", "Expired")
-    assert without_remains(world)
-
-
-async def test_a_changed_spec_opens_an_ended_tunnel_again(world):
-    key = world.apply(tunnel_body(ttl="10m"))
-    await world.settle(key)
-    await world.pass_time(key, timedelta(minutes=11))
-    world.apply(tunnel_body(ttl="10m", renewals=1))
-    await world.settle(key)
-    assert world.ready(key) == ("True", "Open")
-    assert world.tunnel(key).status.expires_at == world.now + timedelta(minutes=10)
-    assert world.tunnel(key).status.session is None
-
-
-async def test_a_longer_ttl_extends_without_replacing_the_pod(world):
-    key = world.apply(tunnel_body(ttl="10m"))
-    await world.settle(key)
-    pod, opened_at = world.cluster.child(Kind.POD), world.tunnel(key).status.opened_at
-    await world.pass_time(key, timedelta(minutes=5))
-    world.apply(tunnel_body(ttl="30m"))
-    await world.settle(key)
-    assert world.cluster.child(Kind.POD)["metadata"]["uid"] == pod["metadata"]["uid"]
-    assert world.tunnel(key).status.expires_at == opened_at + timedelta(minutes=30)
-    assert world.azure.listening["mri-7"].expires_at == opened_at + timedelta(minutes=30)
-    assert world.ready(key) == ("True", "Open")
-
-
-async def test_suspend_closes_and_resume_opens_anew(world):
-    key = world.apply(tunnel_body())
-    await world.settle(key)
-    world.apply(tunnel_body(suspend=True))
-    await world.settle(key)
-    assert world.ready(key) == ("False", "Suspended")
-    assert without_remains(world)
-    world.now += timedelta(minutes=3)
-    world.apply(tunnel_body(suspend=False))
-    await world.settle(key)
-    assert world.ready(key) == ("True", "Open")
-    assert world.tunnel(key).status.opened_at == world.now
-
-
-async def test_an_idle_forwarder_ends_the_session_with_its_totals(world):
-    key = world.apply(tunnel_body())
-    await world.settle(key)
-    await world.pass_time(key, timedelta(minutes=16))
-    world.cluster.child(Kind.POD)["status"] = ended_status("Idle", bytesIn=77)
-    world.cluster.touch(world.cluster.child(Kind.POD))
-    world.cluster.feed(world.cache)
-    await world.settle(key)
-    assert world.ready(key) == ("False", "Idle")
-    session = world.tunnel(key).status.session
-    assert (session.connections, session.bytes_in, session.bytes_out) == (3, 77, 20)
-    assert without_remains(world)
 
 
 async def test_a_forwarder_that_was_drained_is_replaced(world):
@@ -351,63 +231,6 @@ async def test_clients_are_settled_before_anybody_is_let_in_and_may_change(world
     assert world.ready(key) == ("True", "Open")
 
 
-def for_stock_devices(world, **spec):
-    world.classes = [a_class(hybridConnectionNaming="Device", portName="test", **spec)]
-    world.start_operator()
-
-
-ONE_PORT = {"ports": [{"name": "web", "port": 80, "target": "localhost:8080", "protocol": "HTTP"}]}
-
-
-async def test_a_stock_device_is_met_at_the_hybrid_connection_of_its_name(world):
-    for_stock_devices(world)
-    key = world.apply(tunnel_body(**ONE_PORT, ttl="10m"))
-    await world.settle(key)
-    assert world.ready(key) == ("True", "Open")
-    assert list(world.azure.connections) == ["mri-7"]
-    # The device brings its own credential: it gets none of ours.
-    assert list(world.azure.connections["mri-7"]["rules"]) == ["tunnel-send-0f1e2d3c"]
-    data = world.cluster.child(Kind.SECRET)["data"]
-    settings = json.loads(base64.b64decode(data["settings.json"]))
-    assert settings["ports"] == [{"name": "test", "listen": 10001}]
-    world.apply(tunnel_body(**ONE_PORT, ttl="30m"))
-    await world.settle(key)
-    assert world.azure.calls["open mri-7"] == 1
-    world.delete(key)
-    await world.reconcile(key)
-    assert without_remains(world)
-
-
-async def test_a_hybrid_connection_that_was_there_before_is_left_in_place(world):
-    for_stock_devices(world)
-    there = {"rules": {"provisioned": ("Listen", "a key")}}
-    world.azure.connections["mri-7"] = there
-    key = world.apply(tunnel_body(**ONE_PORT))
-    await world.settle(key)
-    assert world.ready(key) == ("True", "Open")
-    assert "owner" not in there
-    world.delete(key)
-    await world.reconcile(key)
-    assert key not in world.cluster.tunnels
-    assert world.azure.connections == {"mri-7": {"rules": {"provisioned": ("Listen", "a key")}}}
-
-
-async def test_a_second_tunnel_to_a_stock_device_waits_and_says_for_whom(world):
-    for_stock_devices(world)
-    first = world.apply(tunnel_body(**ONE_PORT))
-    await world.settle(first)
-    body = tunnel_body(uid="11111111-0000", **ONE_PORT)
-    body["metadata"]["name"] = "second"
-    second = world.apply(body)
-    await world.reconcile(second)
-    assert world.ready(second) == ("False", "NameTaken")
-    ready = world.tunnel(second).status.condition("Ready")
-    assert ready.message == "Hybrid connection 'mri-7' is in use by Tunnel imaging/mri-7."
-    world.delete(second)
-    await world.reconcile(second)
-    assert list(world.azure.connections) == ["mri-7"]
-
-
 async def test_a_changed_pod_template_replaces_the_pod_and_nothing_else(world):
     key = world.apply(tunnel_body())
     await world.settle(key)
@@ -421,70 +244,6 @@ async def test_a_changed_pod_template_replaces_the_pod_and_nothing_else(world):
     assert world.ready(key) == ("True", "Open")
     changed = {k for k, n in world.cluster.writes.items() if n != writes.get(k, 0)}
     assert changed == {"status", "Pod", "delete Pod"}
-
-
-ROUTED = {"expose": {"gateway": {"http": {"host": "a.test"}, "tcp": {}}}}
-
-
-def with_gateway(world):
-    world.classes = [a_class(exposure={"gateway": GATEWAY})]
-    world.start_operator()
-
-
-async def test_routes_are_made_followed_put_back_and_removed(world):
-    with_gateway(world)
-    key = world.apply(tunnel_body(**ROUTED))
-    await world.settle(key)
-    assert world.ready(key) == ("False", "WaitingForGateway")
-    world.run_gateway(Accepted="NotAllowedByListeners")
-    await world.settle(key)
-    assert world.ready(key) == ("False", "RouteNotAccepted")
-    world.run_gateway()
-    await world.settle(key)
-    assert world.ready(key) == ("True", "Open")
-    assert world.tunnel(key).status.url == "http://a.test"
-    route = world.cluster.child(Kind.HTTP_ROUTE)
-    route["spec"]["hostnames"] = ["b.test"]
-    world.cluster.touch(route)
-    gone = world.cluster.child(Kind.TCP_ROUTE)
-    del world.cluster.children["imaging", Kind.TCP_ROUTE, "mri-7-tcp"]
-    world.cache.drop_child(gone)
-    world.cluster.feed(world.cache)
-    await world.settle(key)
-    world.run_gateway()
-    await world.settle(key)
-    assert world.cluster.child(Kind.HTTP_ROUTE)["spec"]["hostnames"] == ["a.test"]
-    assert world.ready(key) == ("True", "Open")
-    world.apply(tunnel_body())
-    await world.settle(key)
-    assert not {kind for _, kind, _ in world.cluster.children} & set(world.routes)
-    assert world.ready(key) == ("True", "Open")
-
-
-async def test_a_tunnel_with_routes_costs_no_write_and_leaves_nothing(world):
-    with_gateway(world)
-    key = world.apply(tunnel_body(**ROUTED))
-    await world.settle(key)
-    world.run_gateway()
-    await world.settle(key)
-    writes = dict(world.cluster.writes)
-    await world.pass_time(key, timedelta(minutes=20))
-    assert dict(world.cluster.writes) == writes
-    world.delete(key)
-    await world.reconcile(key)
-    assert without_remains(world)
-
-
-async def test_a_cluster_without_the_gateway_api_is_told_apart_and_all_else_works(world):
-    world.routes.clear()
-    with_gateway(world)
-    key = world.apply(tunnel_body(**ROUTED))
-    await world.settle(key)
-    assert world.ready(key) == ("False", "GatewayAPINotInstalled")
-    assert world.tunnel(key).status.condition("ForwarderReady").status == "True"
-    world.apply(tunnel_body())
-    await world.settle(key)
-    assert world.ready(key) == ("True", "Open")
 
 
 async def test_a_service_of_somebody_else_is_left_alone(world):
@@ -529,87 +288,6 @@ async def test_an_outage_of_azure_says_nothing_against_a_tunnel_that_runs(world)
     assert dict(world.cluster.writes) == writes
 
 
-def retaining(world, **spec):
-    world.classes = [a_class(deletionPolicy="Retain", **spec)]
-    world.start_operator()
-
-
-def kept(world, name="imaging.mri-7"):
-    """Return whether just this one is there, and lets nobody in."""
-    [(there, connection)] = world.azure.connections.items()
-    is_open = connection["rules"] or world.azure.listening or world.cluster.children
-    return there == name and connection["is_retained"] and not is_open
-
-
-async def test_a_hybrid_connection_may_be_kept_without_its_rules(world):
-    retaining(world)
-    key = world.apply(tunnel_body())
-    await world.settle(key)
-    token = base64.b64decode(world.cluster.child(Kind.SECRET)["data"]["token"]).decode()
-    world.delete(key)
-    await world.reconcile(key)
-    assert key not in world.cluster.tunnels
-    assert kept(world)
-    assert world.azure.calls["close mri-7"] == 1
-    assert not world.azure.lets_in("imaging.mri-7", token)
-
-
-async def test_a_tunnel_of_the_same_name_takes_over_what_was_kept_and_another_does_not(world):
-    retaining(world, hybridConnectionNaming="Device", portName="test")
-    key = world.apply(tunnel_body(**ONE_PORT))
-    await world.settle(key)
-    world.delete(key)
-    await world.reconcile(key)
-    other = tunnel_body(uid="22222222-0000", **ONE_PORT)
-    other["metadata"]["name"] = "other"
-    second = world.apply(other)
-    await world.reconcile(second)
-    assert world.ready(second) == ("False", "NameTaken")
-    message = world.tunnel(second).status.condition("Ready").message
-    assert message.startswith("Hybrid connection 'mri-7' is kept for Tunnel imaging/mri-7.")
-    world.delete(second)
-    await world.reconcile(second)
-    assert kept(world, "mri-7")
-    key = world.apply(tunnel_body(uid="11111111-0000", **ONE_PORT))
-    await world.settle(key)
-    assert world.ready(key) == ("True", "Open")
-    [connection] = world.azure.connections.values()
-    assert connection["owner"] == "11111111-0000"
-    assert not connection["is_retained"]
-    assert list(connection["rules"]) == ["tunnel-send-11111111"]
-
-
-async def test_a_suspended_or_ended_tunnel_lets_nobody_in_and_takes_over_what_was_kept_of_it(world):
-    retaining(world)
-    key = world.apply(tunnel_body(ttl="10m"))
-    await world.settle(key)
-    world.apply(tunnel_body(ttl="10m", suspend=True))
-    await world.settle(key)
-    assert world.ready(key) == ("False", "Suspended")
-    assert kept(world)
-    assert not world.tunnel(key).has_finalizer
-    world.apply(tunnel_body(ttl="10m"))
-    await world.settle(key)
-    assert world.ready(key) == ("True", "Open")
-    await world.pass_time(key, timedelta(minutes=11))
-    assert world.ready(key) == ("False", "Expired")
-    assert kept(world)
-    world.delete(key)
-    await world.reconcile(key)
-    assert kept(world)
-
-
-@pytest.mark.parametrize("at", range(8))
-async def test_killed_after_any_step_of_keeping_it_ends_in_the_same_state(world, at):
-    retaining(world)
-    key = world.apply(tunnel_body())
-    await world.settle(key)
-    world.delete(key)
-    assert await crash_and_recover(world, key, at)
-    assert key not in world.cluster.tunnels
-    assert kept(world)
-
-
 async def test_azure_is_written_once_for_a_tunnel_whose_mark_is_older_than_what_is_marked_now(
     world,
 ):
@@ -619,47 +297,3 @@ async def test_azure_is_written_once_for_a_tunnel_whose_mark_is_older_than_what_
     world.start_operator()
     await world.settle(key)
     assert world.azure.calls["ensure"] == 1
-
-
-async def crash_and_recover(world, key, at):
-    world.crash_at = world.steps + at
-    crashed = False
-    try:
-        await world.settle(key)
-    except (Crash, BaseExceptionGroup):
-        crashed = True
-    world.crash_at = None
-    world.start_operator()
-    world.run_kubelet()
-    await world.settle(key)
-    return crashed
-
-
-@pytest.mark.parametrize("at", range(11))
-async def test_killed_after_any_step_of_opening_it_ends_in_the_same_state(world, at):
-    key = world.apply(tunnel_body())
-    assert await crash_and_recover(world, key, at)
-    assert world.ready(key) == ("True", "Open")
-    assert len(world.azure.connections) == 1
-    # Asked twice only when the first answer was not on record yet.
-    assert world.azure.calls["open mri-7"] <= 2
-
-
-@pytest.mark.parametrize("at", range(6))
-async def test_killed_after_any_step_of_closing_everything_is_removed(world, at):
-    key = world.apply(tunnel_body())
-    await world.settle(key)
-    world.delete(key)
-    assert await crash_and_recover(world, key, at)
-    assert key not in world.cluster.tunnels
-    assert without_remains(world)
-
-
-async def test_deleted_while_the_operator_is_down_everything_is_removed(world):
-    key = world.apply(tunnel_body())
-    await world.settle(key)
-    world.delete(key)
-    world.start_operator()
-    await world.settle(key)
-    assert key not in world.cluster.tunnels
-    assert without_remains(world)

@@ -1,0 +1,34 @@
+"""The model world for long runs: its API server can be away as well."""
+
+from support.operator_world import OperatorWorld
+from tunnel_operator.api.keys import Key
+from tunnel_operator.api.reasons import Reason
+from tunnel_operator.core.observed import Kind
+from tunnel_operator.errors import Retryable
+
+
+class FailingWorld(OperatorWorld):
+    """The model world, whose API server can be away as well."""
+
+    is_api_away = False
+
+    def _step(self, name: str) -> None:
+        super()._step(name)
+        is_azures = name in ("delete_rules", "delete") or "_" not in name
+        if self.is_api_away and not is_azures and not name.endswith("_device"):
+            raise Retryable(Reason.UNAVAILABLE, "The Kubernetes API can not be reached.")
+
+    def names(self) -> list[Key]:
+        """Return all Tunnels that there are."""
+        return list(self.cluster.tunnels)
+
+    def child(self, key: Key, kind: Kind) -> dict | None:
+        """Return a Tunnel's child, as it is."""
+        name = key.name if kind is Kind.SERVICE else f"{key.name}-forwarder"
+        return self.cluster.children.get((key.namespace, kind, name))
+
+    def end_listeners(self) -> None:
+        """Let the devices stop by themselves at the deadlines that they know."""
+        listening = self.azure.listening
+        for device in [d for d, r in listening.items() if r.expires_at <= self.now]:
+            del listening[device]
