@@ -104,6 +104,7 @@ class HearingSession:
                 # As kopf's own: each watch holds a connection for as long as it lasts.
                 connector=aiohttp.TCPConnector(limit=0, ssl=self._info.as_ssl_context()),
                 headers=self._info.as_http_headers(),
+                proxy=self._info.proxy_url,
             )
         return self._current
 
