@@ -46,6 +46,7 @@ class FakeCluster:
             return None
         self.writes["status"] += 1
         body["status"] = status.to_dict()
+        self.touch(body)
         return Tunnel.from_dict(copy.deepcopy(body))
 
     async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
@@ -55,6 +56,7 @@ class FakeCluster:
             return None
         self.writes["finalizer"] += 1
         body["metadata"]["finalizers"] = [FINALIZER] if present else []
+        self.touch(body)
         if not present and "deletionTimestamp" in body["metadata"]:
             del self.tunnels[Key(tunnel.metadata.namespace, tunnel.metadata.name)]
             self._collect_garbage(tunnel.metadata.uid)

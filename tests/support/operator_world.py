@@ -103,7 +103,7 @@ class OperatorWorld:
                 new["metadata"]["generation"] += 1
             new["status"] = old.get("status", {})
         self.cluster.tunnels[key] = new
-        self.cache.put_tunnel(Tunnel.from_dict(new))
+        self._bring(new)
         return key
 
     def delete(self, key: Key) -> None:
@@ -113,9 +113,16 @@ class OperatorWorld:
             return
         if body["metadata"].get("finalizers"):
             body["metadata"]["deletionTimestamp"] = format_time(self.now)
+            self._bring(body)
         else:
             del self.cluster.tunnels[key]
+            self.cache.drop_tunnel(key)
             self.cluster._collect_garbage(body["metadata"]["uid"])
+
+    def _bring(self, body: dict[str, Any]) -> None:
+        """Do what the watch does."""
+        self.cluster.touch(body)
+        self.cache.put_tunnel(Tunnel.from_dict(body))
 
     async def reconcile(self, key: Key) -> datetime | None:
         """Run one pass."""

@@ -55,6 +55,7 @@ class Cache:
         self._classes: dict[str, TunnelClass] = {}
         self._gone_classes: dict[str, TunnelClass] = {}
         self._tunnels: dict[Key, _Known] = {}
+        self._brought: dict[Key, Tunnel] = {}
         self._opening: set[Key] = set()
         self._waiting: set[Key] = set()
         self._gone: OrderedDict[str, None] = OrderedDict()
@@ -84,6 +85,7 @@ class Cache:
         """Take a Tunnel as a write of ours returned it, and as it has been looked at."""
         if tunnel.metadata.resource_version:
             self.put_tunnel(tunnel)
+            self._brought.pop(tunnel.key, None)
             version = int(tunnel.metadata.resource_version)
             self._no_news.setdefault(tunnel.key, {})[TUNNEL_KIND] = version
 
@@ -174,11 +176,12 @@ class Cache:
         return (key for key in self._tunnels if key.namespace == namespace)
 
     def put_tunnel(self, tunnel: Tunnel) -> None:
-        """Note that a tunnel is there, and what it has to do with its class. An older state is passed over."""
+        """Take a tunnel's state, if it is newer than what is known, and what it has to do with its class."""
         key, version = tunnel.key, int(tunnel.metadata.resource_version or 0)
         known = self._tunnels.get(key)
-        if known is not None and known.version > version:
+        if known is not None and version and known.version >= version:
             return
+        self._brought[key] = tunnel
         self._tunnels[key] = _Known(
             named=tunnel.spec.tunnel_class_name,
             bound=class_name_of(tunnel, ()),
@@ -186,6 +189,10 @@ class Cache:
             version=version,
         )
         (self._waiting.add if is_waiting(tunnel) else self._waiting.discard)(key)
+
+    def take_tunnel(self, key: Key) -> Tunnel | None:
+        """Return what was brought of a tunnel since it was last taken; it is not kept for longer."""
+        return self._brought.pop(key, None)
 
     def knows_newer(self, tunnel: Tunnel) -> bool:
         """Tell whether the watch has brought a later state of a Tunnel than this."""
@@ -220,6 +227,7 @@ class Cache:
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone, and what deleted classes said that no tunnel needs any more."""
         self._tunnels.pop(key, None)
+        self._brought.pop(key, None)
         self._no_news.pop(key, None)
         self._opening.discard(key)
         self._waiting.discard(key)

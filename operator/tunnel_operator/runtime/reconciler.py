@@ -115,7 +115,7 @@ class Reconciler:
         Raises NotLeadingError, alone or in a group, when this process may not act any more.
         """
         world = self._world
-        tunnel, read_at = await world.cluster.get_tunnel(key), world.clock()
+        tunnel, read_at = await self._newest(key), world.clock()
         for _ in range(MAX_ROUNDS):
             if tunnel is None or tunnel.is_gone:
                 world.memory.forget(key)
@@ -140,9 +140,14 @@ class Reconciler:
             is_old = world.clock() >= read_at + READ_AGAIN
             if is_old or (tunnel is not None and world.cache.knows_newer(tunnel)):
                 # It has been deleted or edited while something was waited for, or may have been.
-                tunnel, read_at = await world.cluster.get_tunnel(key), world.clock()
+                tunnel, read_at = await self._newest(key), world.clock()
         log.warning("reconcile.unsettled", tunnel=str(key), rounds=MAX_ROUNDS)
         return world.clock() + timedelta(seconds=1)
+
+    async def _newest(self, key: Key) -> Tunnel | None:
+        """Return the Tunnel as the watch has just brought it, or else as it is now."""
+        brought = self._world.cache.take_tunnel(key)
+        return await self._world.cluster.get_tunnel(key) if brought is None else brought
 
     def _is_mine(self, klass: TunnelClass | None) -> bool:
         return klass is None or klass.spec.controller_name == self._controller_name

@@ -147,6 +147,28 @@ def test_a_later_state_of_a_tunnel_is_known_of_and_not_taken_back():
     assert not cache.knows_newer(late)
 
 
+def test_what_the_watch_brought_of_a_tunnel_is_taken_once():
+    cache = Cache()
+    first, second = (
+        Tunnel.from_dict(with_version(tunnel_body(), version)) for version in ("7", "12")
+    )
+    cache.put_tunnel(first)
+    assert cache.take_tunnel(KEY) is first
+    assert cache.take_tunnel(KEY) is None
+    cache.put_tunnel(first)
+    assert cache.take_tunnel(KEY) is None
+    cache.put_tunnel(second)
+    cache.drop_tunnel(KEY)
+    assert cache.take_tunnel(KEY) is None
+
+
+def test_what_was_brought_before_our_own_write_is_not_taken():
+    cache = Cache()
+    cache.put_tunnel(Tunnel.from_dict(with_version(tunnel_body(), "7")))
+    cache.wrote_tunnel(Tunnel.from_dict(with_version(tunnel_body(), "12")))
+    assert cache.take_tunnel(KEY) is None
+
+
 def test_a_pod_is_kept_without_what_no_decision_needs():
     cache = Cache()
     status = {
