@@ -161,14 +161,21 @@ def operator_environment(azure, tunnel_class, namespace, service_account_kubecon
         "AZURE_FEDERATED_TOKEN_FILE": str(token_file),
         "REQUESTS_CA_BUNDLE": str(endpoints.ca_file),
         "SSL_CERT_FILE": str(endpoints.ca_file),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
     }
 
 
 @pytest.fixture
-async def operator(operator_environment, tmp_path):
+def operator_module():
+    """Return what a module runs as its operator."""
+    return "tunnel_operator"
+
+
+@pytest.fixture
+async def operator(operator_module, operator_environment, tmp_path):
     """Return the operator, not started yet."""
     log = tmp_path / "operator.log"
-    program = Program("tunnel_operator", environment=operator_environment, log=log)
+    program = Program(operator_module, environment=operator_environment, log=log)
     yield program
     if program.is_running:
         assert await program.stop() == 0
@@ -222,6 +229,12 @@ class Stage:
         body = tunnel_body(**({"tunnelClassName": self.class_name} | spec))
         body["metadata"] = {"name": body["metadata"]["name"], "namespace": self.namespace}
         self.kubectl.apply(body)
+
+    async def start_operator_again(self):
+        """Start another process. To wait for the dead one's Lease to end is the matter of test_leadership."""
+        environment = self.operator.environment
+        environment["LEASE_NAME"] = f"{environment['LEASE_NAME']}-again"
+        await self.operator.start()
 
     def tunnel(self):
         return self.kubectl.get("tunnel", "mri-7", "-n", self.namespace)

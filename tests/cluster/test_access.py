@@ -36,7 +36,8 @@ def classes(kubectl):
         kubectl.apply(items, "--server-side")
 
     yield apply
-    kubectl("delete", "tunnelclass", *made)
+    # One after the other would be waited for.
+    kubectl("delete", "tunnelclass", *made, "--wait=false")
 
 
 def denials(kubectl, cases):

@@ -25,6 +25,12 @@ def class_options():
     return {"exposure": {"gateway": GATEWAY}}
 
 
+@pytest.fixture
+def operator_module():
+    """Return the operator that looks for routes each second, not four times a minute."""
+    return "support.impatient_operator"
+
+
 @dataclass(frozen=True)
 class GatewayApi:
     """The resource definitions."""

@@ -66,7 +66,7 @@ async def test_killed_between_hybrid_connection_and_pod_it_ends_the_same_and_doe
     await stage.operator.kill()
     stage.kubectl("delete", "validatingadmissionpolicybinding", stage.namespace)
     await eventually(lambda: not are_pods_refused(stage))
-    await stage.operator.start()
+    await stage.start_operator_again()
     await stage.until_ready_is("True", "Open")
     assert len(stage.azure.hybrid_connections()) == 1
     puts = [call.kind for call in stage.azure.arm_calls if call.method == "PUT"]
@@ -82,7 +82,7 @@ async def test_deleted_while_the_operator_is_down_everything_is_removed(stage):
     await stage.operator.kill()
     stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
     assert stage.tunnel()["metadata"]["deletionTimestamp"]
-    await stage.operator.start()
+    await stage.start_operator_again()
     await stage.until_gone()
 
 

@@ -42,12 +42,26 @@ def kubectl(stage):
     return Kubectl(stage.cluster.kubectl, stage.cluster.kubeconfig)
 
 
+@pytest.fixture(scope="session")
+def namespaces(kubectl):
+    """Collect the tests' namespaces, and see at the end that all of them have gone.
+
+    To delete one takes the cluster more than five seconds, however little is in it; they go side by side.
+    """
+    names = []
+    yield names
+    gone = [f"namespace/{name}" for name in names]
+    if gone:
+        kubectl("wait", "--for=delete", *gone, "--timeout=90s", within=100)
+
+
 @pytest.fixture
-def namespace(kubectl):
+def namespace(kubectl, namespaces):
     name = f"e2e-{uuid.uuid4().hex[:6]}"
     kubectl("create", "namespace", name)
+    namespaces.append(name)
     yield name
-    kubectl("delete", "namespace", name, "--timeout=90s")
+    kubectl("delete", "namespace", name, "--wait=false")
 
 
 @dataclass
@@ -199,6 +213,8 @@ def world(stage, kubectl, namespace):
     world = World(stage, kubectl, namespace, [])
     yield world
     kubectl("delete", "tunnels", "--all", "-n", namespace, "--timeout=60s")
+    ours = ("-n", namespace, "-l", "app.kubernetes.io/managed-by=tunnel-operator")
+    world.until(lambda: not kubectl.items("pods,secrets,services,ingresses", *ours))
     for device in world.devices:
         device.stop()
 
