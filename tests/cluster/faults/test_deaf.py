@@ -15,6 +15,12 @@ pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 STOPPING = 60
 
 
+@pytest.fixture(autouse=True)
+def only_when_time_does_not_matter(request):
+    if not request.config.getoption("--long"):
+        pytest.skip("takes six minutes: it is for --long")
+
+
 def ask(stage, path):
     port = stage.operator.environment["HEALTH_PORT"]
     try:
@@ -46,9 +52,7 @@ def another_leads(kubectl, namespace):
 
 
 @pytest.mark.usefixtures("another_leads")
-async def test_a_deaf_standby_is_restarted_once(stage, to_api, kubelet, request):
-    if not request.config.getoption("--long"):
-        pytest.skip("takes six minutes: it is for --long")
+async def test_a_deaf_standby_is_restarted_once(stage, to_api, kubelet):
     await eventually(lambda: hears(stage))
     assert ask(stage, "/livez") == (200, "ok\n")
     await to_api.be(State.SWALLOWING)
