@@ -9,7 +9,9 @@ import structlog
 def pytest_addoption(parser):
     group = parser.getgroup("edge tunnels")
     group.addoption(
-        "--long", action="store_true", help="let Azure be away for five minutes in the fault matrix"
+        "--long",
+        action="store_true",
+        help="let Azure, and the API server, be away for five minutes",
     )
     group.addoption("--seed", type=int, help="what chances the simulated week is made of")
 

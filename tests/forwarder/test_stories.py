@@ -5,6 +5,7 @@ has to have asked for.
 """
 
 import asyncio
+import errno
 from itertools import count
 
 import pytest
@@ -46,7 +47,10 @@ class Side:
                     self.saw = "end"
                     return
                 self.got += data
-        except ConnectionError:
+        except OSError as error:
+            # asyncio may find a reset out by shutting the socket down, and hands that error on.
+            if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
+                raise
             self.saw = "reset"
 
     @property
@@ -103,6 +107,8 @@ def judge(here: Side, there: Side) -> None:
         assert there.has_reset
 
 
+# The forwarders draw their pauses in the event loop's thread, while Hypothesis draws stories in another.
+@pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 @pytest.mark.parametrize("mux", [False, True], ids=["own-sockets", "shared-socket"])
 async def test_no_byte_is_lost_or_invented_and_no_loss_looks_like_an_end(relay, certificates, mux):
     arrived: asyncio.Queue[Client] = asyncio.Queue()
