@@ -65,7 +65,7 @@ class TunnelMachine(RuleBasedStateMachine):
         self.world.delete(KEY)
         self.notice()
 
-    @rule(steps=st.integers(0, 12))
+    @rule(steps=st.integers(0, 14))
     def operate_and_crash(self, steps: int) -> None:
         self.world.crash_at = self.world.steps + steps
         self.run(self.world.reconcile(KEY))
@@ -81,7 +81,7 @@ class TunnelMachine(RuleBasedStateMachine):
 
     @rule()
     def device_reboots(self) -> None:
-        self.world.azure.listening.clear()
+        self.world.azure.stop_listening()
         self.world.run_kubelet()
         self.notice()
 

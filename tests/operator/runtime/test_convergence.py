@@ -73,8 +73,7 @@ class Convergence(TunnelMachine):
 
     @rule()
     def somebody_deletes_the_hybrid_connection(self):
-        self.world.azure.connections.clear()
-        self.world.azure.listening.clear()
+        self.world.azure.remove()
 
     @invariant()
     def conditions_are_clean(self):
@@ -100,8 +99,7 @@ class Convergence(TunnelMachine):
         else:
             # Only Azure's being away until long after the tokens' end leaves something behind.
             assert self.world.now >= self.gives_up_at
-        self.world.azure.connections.clear()
-        self.world.azure.listening.clear()
+        self.world.azure.remove()
 
     def teardown(self):
         """At last all works, and nobody interferes: the tunnel is open or closed, and nothing is left over."""

@@ -85,7 +85,7 @@ async def test_devices_that_have_gone_meanwhile_hold_nobody_up_for_long(world):
     gone = TUNNELS[:AT_ONCE]
     for name in gone:
         world.azure.online.discard(name)
-        world.azure.listening.pop(name)
+        world.azure.stop_listening(name)
     await roll(world)
     assert images(world).count("registry.test/forwarder:2") == AT_ONCE
     world.now += timedelta(minutes=3)
