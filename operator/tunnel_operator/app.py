@@ -103,6 +103,9 @@ async def run(config: Config) -> bool:
             oldest_pass=lambda: workers.oldest_pass().total_seconds(),
             tunnels=lambda: len(world.cache),
         )
+        metrics.watch_waiting(
+            for_turn=lambda: world.rollout.waiting, for_place=lambda: world.cache.waiting
+        )
         metrics.watch_leader(world.leadership.is_held)
         metrics.watch_silences(lambda: watches.silences().items())
         classes_file = config.tunnel_classes_file

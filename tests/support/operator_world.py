@@ -74,6 +74,7 @@ class OperatorWorld:
         leadership = Leadership(lambda: 0.0)
         leadership.grant(1.0)
         self.registry = CollectorRegistry()
+        self.rollout = Rollout(self.woken.append)
         for klass in self.classes:
             self.cache.put_class(klass)
         world = World(
@@ -86,7 +87,7 @@ class OperatorWorld:
             leadership=leadership,
             recorder=TunnelMetrics(self.registry, self._clock),
             clock=self._clock,
-            rollout=Rollout(self.woken.append),
+            rollout=self.rollout,
         )
         self.reconciler = Reconciler(
             world, controller_name="tunnels.dev/operator", default_image=IMAGE

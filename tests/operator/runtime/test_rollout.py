@@ -74,8 +74,10 @@ async def test_a_class_with_a_bad_image_takes_no_more_than_a_few_down(world):
         await roll(world)
         world.now += timedelta(minutes=1)
     assert working(world) == len(TUNNELS) - AT_ONCE
+    assert world.rollout.waiting == len(TUNNELS) - AT_ONCE
     change_image(world, "registry.test/forwarder:2")
     await roll(world)
+    assert world.rollout.waiting == 0
     assert set(images(world)) == {"registry.test/forwarder:2"}
     assert working(world) == len(TUNNELS)
 
