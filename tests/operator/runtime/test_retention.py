@@ -89,3 +89,25 @@ async def test_killed_after_any_step_of_keeping_it_ends_in_the_same_state(world,
     assert await world.crash_and_recover(key, at)
     assert key not in world.cluster.tunnels
     assert kept(world)
+
+
+@pytest.mark.parametrize("policies", [("Delete", "Retain"), ("Retain", "Delete")])
+async def test_a_class_that_is_made_anew_with_another_policy_closes_what_the_old_one_opened(
+    world, policies
+):
+    before, after = (a_class(deletionPolicy=policy) for policy in policies)
+    world.classes = [before]
+    world.start_operator()
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    [name] = world.azure.connections
+    world.cache.drop_class("azure")
+    world.classes = [after]
+    world.cache.put_class(after)
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+    assert list(world.azure.connections) == [name]
+    world.delete(key)
+    await world.reconcile(key)
+    assert key not in world.cluster.tunnels
+    assert kept(world, name) if policies[1] == "Retain" else world.is_bare()
