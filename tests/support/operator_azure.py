@@ -158,6 +158,10 @@ class ModelAzure:
         self.stop_listening(device)
         found.listeners.append(Listening(device, name, request, host))
 
+    def may_listen(self, host: str, told: OpenRequest) -> bool:
+        """Tell whether what a device was told once still lets it listen."""
+        return Right.LISTEN in self.rights(host, told.hybrid_connection, told.listen_token.reveal())
+
     def lets_in(self, host: str, name: str, token: str) -> bool:
         """Tell whether a sender with this token meets a listener."""
         found = self._authorizers[host].namespace.get(name)

@@ -16,6 +16,7 @@ from itertools import count
 
 import structlog
 
+from support.operator_azure import HOST
 from support.operator_world import Crash, ended_status
 from support.tunnels import class_body, tunnel_body
 from support.week_invariants import Invariants
@@ -34,6 +35,14 @@ CALM = timedelta(minutes=6)
 """After this long without faults everything has been looked at once, and is as it should be."""
 
 TTLS = ("30s", "5m", "30m", "2h", "6h")
+LOSABLE = (
+    "PUT hybridConnection",
+    "PUT authorizationRule",
+    "DELETE hybridConnection",
+    "POST listKeys",
+)
+"""Calls whose answer may get lost."""
+
 FAULT_MINUTES = (0.1, 1, 5, 20)
 
 
@@ -217,6 +226,7 @@ class Week:
                 self._operator_down,
                 self._device_offline,
                 self._device_reboots,
+                self._device_cut_off,
                 self._child_deleted,
                 self._forwarder_ends,
                 self._connection_deleted,
@@ -237,7 +247,7 @@ class Week:
         self._able_since = self.world.now
 
     async def _azure_stumbles(self) -> None:
-        """Let the next few calls fail; what one step has done before them stays done."""
+        """Let the next few calls fail, or what they do go unheard; what was done before them stays done."""
         status = self.chance.choice((429, 500, 503, 504))
         times = self.chance.randrange(1, 6)
         retry_after = self.chance.choice((None, 5))
@@ -247,6 +257,7 @@ class Week:
                 status, nth=self.chance.randrange(1, 6), times=times, retry_after=retry_after
             )
         )
+        self.world.azure.arm.transport.lost[self.chance.choice(LOSABLE)] += times
         self._stumbling += 1
         self._heal_later(self._azure_steady)
 
@@ -254,6 +265,7 @@ class Week:
         self._stumbling -= 1
         if not self._stumbling:
             self.world.azure.arm.faults.clear()
+            self.world.azure.arm.transport.lost.clear()
         self._able_since = self.world.now
 
     async def _api_away(self) -> None:
@@ -287,6 +299,23 @@ class Week:
         if device in self.world.azure.listening:
             self.world.azure.stop_listening(device)
             await self._notice(Key("imaging", device))
+
+    async def _device_cut_off(self) -> None:
+        """Break a device's network: afterwards it listens by itself for what it was told, if it still may."""
+        device = self.chance.choice(self._names)
+        told = self.world.azure.listening.get(device)
+        self.world.azure.online.discard(device)
+        self.world.azure.stop_listening(device)
+        await self._notice(Key("imaging", device))
+
+        def come_back() -> None:
+            azure = self.world.azure
+            azure.online.add(device)
+            if told is not None and device not in azure.listening and azure.may_listen(HOST, told):
+                azure.listen(device, HOST, told.hybrid_connection, told)
+                self._wake(Key("imaging", device), self.world.now)
+
+        self._heal_later(come_back)
 
     async def _child_deleted(self) -> None:
         where = self._any(self.world.cluster.children)
