@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tunnel_forwarder.protocol.urls import RelayEndpoint
 
 from .arm import server as arm_server
+from .arm.plane import ArmPlane, Gate
 from .arm.service import ArmService, NamespaceEntry
 from .arm.throttle import Throttle
 from .config import HubConfig, NamespaceConfig, SimConfig
@@ -118,11 +119,12 @@ class Planes:
             keys_changed=self._keep_root_key,
         )
         throttle = Throttle(config.clock) if config.arm_throttling else None
-        gate = arm_server.Gate(self._tokens, self._faults, throttle)
+        gate = Gate(self._tokens, self._faults, throttle)
+        plane = ArmPlane(service, gate, self._journal)
         return await stack.enter_async_context(
             self._http.serving(
                 Plane.ARM,
-                with_saving(arm_server.make_handler(service, gate, self._journal), self._save),
+                with_saving(arm_server.make_handler(plane), self._save),
                 port=config.arm_port,
                 max_body=arm_server.MAX_BODY,
             )

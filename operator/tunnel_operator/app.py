@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import kopf
 import structlog
 
+from .adapters.arm_client import make_client
 from .adapters.budget import Budget
 from .adapters.class_file import read_classes
 from .adapters.connect import connect
@@ -101,6 +103,9 @@ async def run(config: Config) -> bool:
             oldest_pass=lambda: workers.oldest_pass().total_seconds(),
             tunnels=lambda: len(world.cache),
         )
+        metrics.watch_waiting(
+            for_turn=lambda: world.rollout.waiting, for_place=lambda: world.cache.waiting
+        )
         metrics.watch_leader(world.leadership.is_held)
         metrics.watch_silences(lambda: watches.silences().items())
         classes_file = config.tunnel_classes_file
@@ -140,9 +145,8 @@ def _world(
     stack.push_async_callback(credentials.close)
     rate = config.arm_per_second
     arm = Budget("Azure Resource Manager", rate=rate, burst=200, monotonic=time.monotonic)
-    relay = ArmRelay(
-        credentials.asynchronous, arm, metrics.observe_call, cluster_id=config.cluster_id
-    )
+    client = partial(make_client, credentials.asynchronous)
+    relay = ArmRelay(client, arm, metrics.observe_call, cluster_id=config.cluster_id)
     stack.push_async_callback(relay.close)
     cache = Cache(reads_namespaces=config.tunnel_classes_file is None)
     cluster = KubeCluster(api, lambda: cache.routes)

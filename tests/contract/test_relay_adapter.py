@@ -1,6 +1,7 @@
 """What the operator's own adapter asks of ARM, and how often."""
 
 import asyncio
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,24 +29,15 @@ def time():
 
 
 @pytest.fixture
-async def relay(sim, klass, workload, time):  # noqa: ARG001 - the SDK finds it in the environment
+async def relay(sim, workload, time):  # noqa: ARG001 - the SDK finds it in the environment
     budget = Budget("ARM", rate=1000, burst=1000, monotonic=time)
     ca_file = str(sim.endpoints.ca_file)
     async with WorkloadIdentityCredential(connection_verify=ca_file) as credential:
-        made = ArmRelay(credential, budget, lambda *_: None, monotonic=time)
         # An operator is told whom to trust before aiohttp is imported.
-        made._clients[_address(klass)] = make_client(credential, klass.relay, authorities=ca_file)
+        connect = partial(make_client, credential, authorities=ca_file)
+        made = ArmRelay(connect, budget, lambda *_: None, monotonic=time)
         yield made
         await made.close()
-
-
-def _address(klass):
-    where = klass.relay
-    return (
-        where.subscription_id,
-        where.resource_manager_endpoint,
-        where.resource_manager_audience,
-    )
 
 
 @pytest.fixture

@@ -1,166 +1,213 @@
-"""Azure Relay and the devices behind IoT Hub, for the model world.
+"""Azure for the model world: the simulation's own Relay and Resource Manager on the world's clock, and the devices.
 
-They keep the promises of runtime.ports: a hybrid connection has rules and keys, and a device that was opened counts
-as a listener.
+A device that was opened is a listener of its hybrid connection there, as one that holds a socket to it would be.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
-from typing import Any
+from functools import partial
 
+from support.operator_arm import SimulatedArm
 from support.operator_cluster import Hook
-from tunnel_forwarder.protocol import sas
+from tunnel_azure_sim.relay.authorization import Authorizer
+from tunnel_azure_sim.relay.errors import Refused
+from tunnel_azure_sim.relay.model import HybridConnection, Namespace, Right
 from tunnel_forwarder.protocol.method import CloseRequest, ForwardAnswer, OpenAnswer, OpenRequest
-from tunnel_forwarder.protocol.secret import Secret
+from tunnel_forwarder.protocol.urls import RelayEndpoint
+from tunnel_operator.adapters.arm_client import make_client_over
+from tunnel_operator.adapters.budget import Budget
+from tunnel_operator.adapters.marks import Mark, read_mark
+from tunnel_operator.adapters.relay import ArmRelay
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import Device
 from tunnel_operator.api.tunnel_class import TunnelClassSpec
-from tunnel_operator.core.actions import Ask, EnsureHybridConnection, RetainHybridConnection
-from tunnel_operator.core.observed import HybridConnection
-from tunnel_operator.core.sweep import Marked
-from tunnel_operator.errors import Postponed, Retryable, Terminal
+from tunnel_operator.core.actions import Ask
+from tunnel_operator.errors import Retryable, Terminal
+
+Sleep = Callable[[float], Awaitable[None]]
+
+NAMESPACES = ("clinic-relay", "another-relay")
+HOST = "clinic-relay.servicebus.windows.net"
+"""Of the class that tests use."""
+
+CLUSTER_ID = "here"
 
 
-@dataclass(frozen=True)
-class StockListener:
-    """What a device listens for that was told nothing."""
+@dataclass(eq=False)
+class Listening:
+    """A device's part in a hybrid connection. Provides azure_sim's Listener; it ends by being forgotten there.
 
+    `request` is what the device was told; None for one that brings its own credentials.
+    """
+
+    device: str
     hybrid_connection: str
+    request: OpenRequest | None
+    host: str
+
+    def shut(self, code: int, reason: str) -> None:
+        """End with the hybrid connection, which holds the only reference to it."""
+
+    def cut(self) -> None:
+        """End without a word, likewise."""
+
+    def freeze(self) -> None:
+        """Nothing is ever sent here."""
+
+    def offer(self, message: str, body: bytes | None = None) -> bool:
+        """Nothing is ever sent here."""
+        return True
 
 
-@dataclass
-class FakeAzure:
-    """Azure Relay's management and the devices behind IoT Hub."""
+class ModelAzure:
+    """Azure Relay, its management, and which devices can be reached. `calls` counts what the operator asks for."""
 
-    clock: Callable[[], datetime]
-    hook: Hook
-    connections: dict[str, dict[str, Any]] = field(default_factory=dict)
-    online: set[str] = field(default_factory=set)
-    allowed: set[str] | None = None
-    listening: dict[str, OpenRequest | StockListener] = field(default_factory=dict)
-    calls: Counter[str] = field(default_factory=Counter)
-    outage: bool = False
-    postponed: Postponed | None = None
-    marks: list[Marked] = field(default_factory=list)
-    serial: "count[int]" = field(default_factory=lambda: count(1))
+    def __init__(self, clock: Callable[[], datetime], hook: Hook, sleep: Sleep) -> None:
+        self.hook = hook
+        self.online: set[str] = set()
+        self.allowed: set[str] | None = None
+        self.calls: Counter[str] = Counter()
+        self.namespaces = [
+            Namespace(name, (f"{name}.servicebus.windows.net",), clock()) for name in NAMESPACES
+        ]
+        self.arm = SimulatedArm(self.namespaces, clock, hook)
+        self._seconds = lambda: clock().timestamp()
+        self._sleep = sleep
+        self._authorizers = {
+            namespace.host_names[0]: Authorizer(namespace, self.arm.tokens, self._seconds)
+            for namespace in self.namespaces
+        }
 
-    async def observe(
-        self, klass: TunnelClassSpec, name: str, *, with_rules: bool
-    ) -> HybridConnection | None:
-        self._called("observe")
-        found = self.connections.get(name)
-        place = klass.relay.namespace
-        if found is None or found.get("namespace", place) != place:
-            return None
-        return HybridConnection(
-            name=name,
-            listener_count=self._listeners(name),
-            owner=found.get("owner"),
-            owner_name=found.get("owner_name"),
-            rules=frozenset(found["rules"]) if with_rules else None,
-            is_retained=found.get("is_retained", False),
+    def start_relay(self) -> ArmRelay:
+        """Return the adapter of an operator that has just begun, with the budget that it would have."""
+        self.budget = Budget(
+            "Azure Resource Manager",
+            rate=10,
+            burst=200,
+            monotonic=self._seconds,
+            sleep=self._sleep,
         )
+        connect = partial(make_client_over, self.arm.transport, self.arm.credential)
+        return ArmRelay(
+            connect,
+            self.budget,
+            self._count,
+            cluster_id=CLUSTER_ID,
+            monotonic=self._seconds,
+        )
+
+    def _count(self, _service: str, verb: str, _code: str, _took: float) -> None:
+        self.calls[verb] += 1
+
+    @property
+    def outage(self) -> bool:
+        """Whether Azure Resource Manager is away."""
+        return self.arm.transport.outage
+
+    @outage.setter
+    def outage(self, is_away: bool) -> None:
+        self.arm.transport.outage = is_away
+
+    @property
+    def connections(self) -> dict[str, HybridConnection]:
+        """All hybrid connections, which no two namespaces have of one name here."""
+        return {n: c for space in self.namespaces for n, c in space.hybrid_connections.items()}
 
     def places(self) -> set[str]:
-        """Return the Relay namespaces that hybrid connections were made in."""
-        return {str(found.get("namespace")) for found in self.connections.values()}
+        """Return the Relay namespaces that have hybrid connections."""
+        return {space.name for space in self.namespaces if space.hybrid_connections}
 
-    async def ensure(
-        self, klass: TunnelClassSpec, wanted: EnsureHybridConnection
-    ) -> HybridConnection | None:
-        self._called("ensure")
-        new = {"rules": {}, "namespace": klass.relay.namespace}
-        found = self.connections.setdefault(wanted.name, new)
-        if not wanted.is_borrowed:
-            found |= {"owner": wanted.owner, "owner_name": wanted.tunnel, "is_retained": False}
-        for rule, right in wanted.rules:
-            found["rules"].setdefault(rule, (right, f"key {next(self.serial)} of {rule}"))
-        if wanted.is_borrowed:
-            return None
-        return HybridConnection(
-            name=wanted.name,
-            listener_count=self._listeners(wanted.name),
-            owner=wanted.owner,
-            owner_name=wanted.tunnel,
-            rules=frozenset(rule for rule, _ in wanted.rules),
-        )
+    def add(self, made: HybridConnection) -> HybridConnection:
+        """Let there be what somebody else has made."""
+        self.namespaces[0].add(made)
+        return made
 
-    async def delete(self, klass: TunnelClassSpec, name: str) -> None:
-        self._called("delete")
-        assert self.connections.get(name, {}).get("namespace") in {None, klass.relay.namespace}
-        self.connections.pop(name, None)
-        for device in [d for d, r in self.listening.items() if r.hybrid_connection == name]:
-            del self.listening[device]
+    def remove(self, *names: str) -> None:
+        """Let somebody delete hybrid connections by hand: those of these names, or all."""
+        for space in self.namespaces:
+            for name in names or tuple(space.hybrid_connections):
+                space.remove(name)
 
-    async def retain(self, klass: TunnelClassSpec, wanted: RetainHybridConnection) -> None:
-        await self.delete_rules(klass, wanted.name, wanted.rules)
-        self._called("retain")
-        found = self.connections.setdefault(wanted.name, {"rules": {}})
-        found |= {"owner": wanted.owner, "owner_name": wanted.tunnel, "is_retained": True}
+    @property
+    def listening(self) -> dict[str, OpenRequest | None]:
+        """Which devices listen, and what they were told."""
+        return {one.device: one.request for _, one in self._listeners()}
 
-    async def marked(self, _: TunnelClassSpec) -> list[Marked]:
-        self._called("marked")
-        return list(self.marks)
+    def stop_listening(self, *devices: str) -> None:
+        """Let devices forget what they listened for: these, or all."""
+        for connection, one in list(self._listeners()):
+            if not devices or one.device in devices:
+                connection.listeners.remove(one)
 
-    async def delete_rules(self, _: TunnelClassSpec, name: str, rules: tuple[str, ...]) -> None:
-        self._called("delete_rules")
-        for rule in rules:
-            self.connections[name]["rules"].pop(rule, None)
+    def _listeners(self) -> Iterator[tuple[HybridConnection, Listening]]:
+        for connection in self.connections.values():
+            for one in connection.listeners:
+                yield connection, one
 
-    async def key(self, _: TunnelClassSpec, name: str, rule: str) -> Secret:
-        self._called("key")
-        try:
-            return Secret(self.connections[name]["rules"][rule][1])
-        except KeyError:
-            raise Retryable(Reason.NOT_FOUND, "no such rule") from None
+    def listen(self, device: str, host: str, name: str, request: OpenRequest | None) -> None:
+        """Let a device listen where it was told to, and there alone."""
+        found = self._authorizers[host].namespace.get(name)
+        assert found is not None
+        if request is not None:
+            token = request.listen_token.reveal()
+            until = self._authorizers[host].check(found, token, Right.LISTEN)
+            assert until == int(request.expires_at.timestamp())
+            assert self.rights(host, name, token) == {Right.LISTEN}
+        self.stop_listening(device)
+        found.listeners.append(Listening(device, name, request, host))
 
-    def lets_in(self, name: str, token: str) -> bool:
+    def may_listen(self, host: str, told: OpenRequest) -> bool:
+        """Tell whether what a device was told once still lets it listen."""
+        return Right.LISTEN in self.rights(host, told.hybrid_connection, told.listen_token.reveal())
+
+    def lets_in(self, host: str, name: str, token: str) -> bool:
         """Tell whether a sender with this token meets a listener."""
-        found = self.connections.get(name, {"rules": {}})
-        parsed = sas.parse(token)
-        right, key = found["rules"].get(parsed.rule, ("", ""))
-        is_good = right == "Send" and parsed.is_signed_with(key.encode())
-        return is_good and self._listeners(name) > 0
+        found = self._authorizers[host].namespace.get(name)
+        is_met = found is not None and bool(found.listeners)
+        return is_met and Right.SEND in self.rights(host, name, token)
 
-    def _listeners(self, name: str) -> int:
-        return sum(r.hybrid_connection == name for r in self.listening.values())
+    def rights(self, host: str, name: str, token: str) -> set[Right]:
+        """Return what a token opens now, by the simulation's own judgement."""
+        authorizer = self._authorizers[host]
+        found = authorizer.namespace.get(name)
+        return set() if found is None else {r for r in Right if _gives(authorizer, found, token, r)}
 
-    def _called(self, verb: str) -> None:
-        self.hook(verb)
-        self.calls[verb] += 1
-        if self.postponed is not None:
-            raise self.postponed
-        if self.outage:
-            raise Retryable(Reason.UNAVAILABLE, "Azure is down.")
+
+def _gives(authorizer: Authorizer, found: HybridConnection, token: str, right: Right) -> bool:
+    try:
+        authorizer.check(found, token, right)
+    except Refused:
+        return False
+    return True
+
+
+def mark_of(found: HybridConnection) -> Mark | None:
+    """Return whose mark a hybrid connection bears."""
+    return read_mark(found.user_metadata)
 
 
 @dataclass
 class FakeDevices:
     """Direct methods; a device that is not online can not be asked."""
 
-    azure: FakeAzure
+    azure: ModelAzure
 
     async def open(self, klass: TunnelClassSpec, device: Device, ask: Ask) -> OpenAnswer | None:
         request = await ask.make()
         self._called("open", device)
+        host = RelayEndpoint.parse(klass.relay.endpoint_or_default).host
         if request is None:
             # As the Azure sample's device: it knows where to listen, and says so in its own way.
-            self.azure.listening[device.id] = StockListener(device.id)
+            self.azure.listen(device.id, host, device.id, None)
             return None
         allowed = self.azure.allowed
         refused = [f.port_name for f in request.forwards if allowed and f.port_name not in allowed]
         if refused:
             raise Terminal(Reason.DEVICE_REFUSED, f"not allowed: {refused}")
-        found = self.azure.connections[request.hybrid_connection]
-        token = sas.parse(request.listen_token.reveal())
-        right, key = found["rules"][token.rule]
-        assert right == "Listen"
-        assert token.is_signed_with(key.encode())
-        assert token.expires_at == int(request.expires_at.timestamp())
-        self.azure.listening[device.id] = request
+        assert request.endpoint.host == host
+        self.azure.listen(device.id, host, request.hybrid_connection, request)
         forwards = tuple(ForwardAnswer(f.port_name, allowed=True) for f in request.forwards)
         return OpenAnswer(agent="fake/1", listening=True, forwards=forwards)
 
@@ -168,7 +215,7 @@ class FakeDevices:
         self, klass: TunnelClassSpec, device: Device, request: CloseRequest | None
     ) -> None:
         self._called("close", device)
-        self.azure.listening.pop(device.id, None)
+        self.azure.stop_listening(device.id)
 
     def _called(self, verb: str, device: Device) -> None:
         self.azure.hook(f"{verb}_device")

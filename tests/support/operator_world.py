@@ -9,9 +9,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from support.operator_azure import FakeAzure, FakeDevices
+from support.operator_azure import FakeDevices, ModelAzure
 from support.operator_cluster import FakeCluster
 from support.tunnels import IMAGE, NOON, class_body
+from tunnel_forwarder.protocol.urls import RelayEndpoint
 from tunnel_operator.api.base import format_time
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.tunnel import Tunnel
@@ -45,7 +46,7 @@ class OperatorWorld:
         self.crash_at: int | None = None
         self.steps = 0
         self.cluster = FakeCluster(self._clock, self._step)
-        self.azure = FakeAzure(self._clock, self._step)
+        self.azure = ModelAzure(self._clock, self._step, self._sleep)
         self.classes = [TunnelClass.from_dict(class_body())]
         self.routes = dict(ROUTES)
         self.told: list[Notice] = []
@@ -56,6 +57,10 @@ class OperatorWorld:
 
     def _clock(self) -> datetime:
         return self.now
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait as the operator does for its turn: the time passes for all."""
+        self.now += timedelta(seconds=seconds)
 
     def _step(self, _name: str) -> None:
         """Count the operator's writes and calls; crash just before or after the one that is asked for."""
@@ -69,11 +74,12 @@ class OperatorWorld:
         leadership = Leadership(lambda: 0.0)
         leadership.grant(1.0)
         self.registry = CollectorRegistry()
+        self.rollout = Rollout(self.woken.append)
         for klass in self.classes:
             self.cache.put_class(klass)
         world = World(
             cluster=self.cluster,
-            relay=self.azure,
+            relay=self.azure.start_relay(),
             devices=GuardedDevices(FakeDevices(self.azure), self._clock),
             events=self,
             cache=self.cache,
@@ -81,7 +87,7 @@ class OperatorWorld:
             leadership=leadership,
             recorder=TunnelMetrics(self.registry, self._clock),
             clock=self._clock,
-            rollout=Rollout(self.woken.append),
+            rollout=self.rollout,
         )
         self.reconciler = Reconciler(
             world, controller_name="tunnels.dev/operator", default_image=IMAGE
@@ -167,7 +173,9 @@ class OperatorWorld:
                 return
             files = {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
             settings = json.loads(files["settings.json"])
-            met = self.azure.lets_in(settings["relay"]["hybridConnection"], files["token"])
+            host = RelayEndpoint.parse(settings["relay"]["endpoint"]).host
+            name = settings["relay"]["hybridConnection"]
+            met = self.azure.lets_in(host, name, files["token"])
             [container] = body["spec"]["containers"]
             is_there = container["image"] not in self.missing_images
             status = {
@@ -198,7 +206,7 @@ class OperatorWorld:
 
     def _state(self) -> object:
         statuses = [copy.deepcopy(body.get("status")) for body in self.cluster.children.values()]
-        return dict(self.cluster.writes), dict(self.azure.listening), statuses
+        return dict(self.cluster.writes), self.azure.listening, statuses
 
     async def pass_time(self, key: Key, span: timedelta) -> None:
         """Let time pass, with the operator looking whenever it wanted to."""
@@ -210,7 +218,7 @@ class OperatorWorld:
             self.now = max(self.now, recheck_at)
             self.run_kubelet()
             await self.settle(key)
-        self.now = end
+        self.now = max(self.now, end)
         self.run_kubelet()
 
     async def crash_and_recover(self, key: Key, after: int) -> bool:

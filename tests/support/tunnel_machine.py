@@ -26,6 +26,9 @@ class TunnelMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = self.make_world()
+        self.access: list[dict[str, Any]] | None = None
+        self.policy = "Delete"
+        self.policies = {self.policy}
         self.classes = self.world.classes
         self.spec: dict[str, Any] = {}
         self.created = 0
@@ -65,7 +68,7 @@ class TunnelMachine(RuleBasedStateMachine):
         self.world.delete(KEY)
         self.notice()
 
-    @rule(steps=st.integers(0, 12))
+    @rule(steps=st.integers(0, 14))
     def operate_and_crash(self, steps: int) -> None:
         self.world.crash_at = self.world.steps + steps
         self.run(self.world.reconcile(KEY))
@@ -81,7 +84,7 @@ class TunnelMachine(RuleBasedStateMachine):
 
     @rule()
     def device_reboots(self) -> None:
-        self.world.azure.listening.clear()
+        self.world.azure.stop_listening()
         self.world.run_kubelet()
         self.notice()
 
@@ -101,8 +104,25 @@ class TunnelMachine(RuleBasedStateMachine):
 
     @rule(access=st.sampled_from([None, [], [{"devices": ["mri-*"], "maxTTL": "1h"}]]))
     def rules_change(self, access: list[dict[str, Any]] | None) -> None:
-        change = {} if access is None else {"access": access}
-        self.classes = [a_class(**change)]
+        self.access = access
+        self.remake_class()
+
+    @rule(policy=st.sampled_from(["Delete", "Retain"]))
+    def class_is_made_anew(self, policy: str) -> None:
+        """Delete the class, and make another of its name: of one class the policy can not be changed."""
+        self.policy = policy
+        self.policies.add(policy)
+        if self.world.classes:
+            self.class_comes_and_goes(is_there=False)
+            self.remake_class()
+            self.class_comes_and_goes(is_there=True)
+        else:
+            self.remake_class()
+
+    def remake_class(self) -> None:
+        """Let the class say what was drawn last."""
+        access = {} if self.access is None else {"access": self.access}
+        self.classes = [a_class(deletionPolicy=self.policy, **access)]
         if self.world.classes:
             self.class_comes_and_goes(is_there=True)
 

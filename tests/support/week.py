@@ -16,10 +16,12 @@ from itertools import count
 
 import structlog
 
+from support.operator_azure import HOST
 from support.operator_world import Crash, ended_status
 from support.tunnels import class_body, tunnel_body
 from support.week_invariants import Invariants
 from support.week_world import FailingWorld
+from tunnel_azure_sim.faults import ArmFailure
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.api.tunnel_class import TunnelClass
@@ -33,6 +35,14 @@ CALM = timedelta(minutes=6)
 """After this long without faults everything has been looked at once, and is as it should be."""
 
 TTLS = ("30s", "5m", "30m", "2h", "6h")
+LOSABLE = (
+    "PUT hybridConnection",
+    "PUT authorizationRule",
+    "DELETE hybridConnection",
+    "POST listKeys",
+)
+"""Calls whose answer may get lost."""
+
 FAULT_MINUTES = (0.1, 1, 5, 20)
 
 
@@ -62,6 +72,7 @@ class Week:
         self._wanted: dict[Key, datetime] = {}
         self._failed: Counter[Key] = Counter()
         self._is_down = False
+        self._stumbling = 0
         self._able_since = self.world.now
         self._heals: list[tuple[datetime, int, Callable[[], None]]] = []
         self._invariants = Invariants(self.world, self.seen, self._is_able)
@@ -210,10 +221,12 @@ class Week:
             (
                 self._crash,
                 self._azure_away,
+                self._azure_stumbles,
                 self._api_away,
                 self._operator_down,
                 self._device_offline,
                 self._device_reboots,
+                self._device_cut_off,
                 self._child_deleted,
                 self._forwarder_ends,
                 self._connection_deleted,
@@ -223,7 +236,7 @@ class Week:
         await fault()
 
     async def _crash(self) -> None:
-        self.world.crash_at = self.world.steps + self.chance.randrange(12)
+        self.world.crash_at = self.world.steps + self.chance.randrange(14)
 
     async def _azure_away(self) -> None:
         self.world.azure.outage = True
@@ -231,6 +244,28 @@ class Week:
 
     def _azure_back(self) -> None:
         self.world.azure.outage = False
+        self._able_since = self.world.now
+
+    async def _azure_stumbles(self) -> None:
+        """Let the next few calls fail, or what they do go unheard; what was done before them stays done."""
+        status = self.chance.choice((429, 500, 503, 504))
+        times = self.chance.randrange(1, 6)
+        retry_after = self.chance.choice((None, 5))
+        faults = self.world.azure.arm.faults
+        faults.add(
+            ArmFailure(
+                status, nth=self.chance.randrange(1, 6), times=times, retry_after=retry_after
+            )
+        )
+        self.world.azure.arm.transport.lost[self.chance.choice(LOSABLE)] += times
+        self._stumbling += 1
+        self._heal_later(self._azure_steady)
+
+    def _azure_steady(self) -> None:
+        self._stumbling -= 1
+        if not self._stumbling:
+            self.world.azure.arm.faults.clear()
+            self.world.azure.arm.transport.lost.clear()
         self._able_since = self.world.now
 
     async def _api_away(self) -> None:
@@ -261,8 +296,26 @@ class Week:
 
     async def _device_reboots(self) -> None:
         device = self.chance.choice(self._names)
-        if self.world.azure.listening.pop(device, None) is not None:
+        if device in self.world.azure.listening:
+            self.world.azure.stop_listening(device)
             await self._notice(Key("imaging", device))
+
+    async def _device_cut_off(self) -> None:
+        """Break a device's network: afterwards it listens by itself for what it was told, if it still may."""
+        device = self.chance.choice(self._names)
+        told = self.world.azure.listening.get(device)
+        self.world.azure.online.discard(device)
+        self.world.azure.stop_listening(device)
+        await self._notice(Key("imaging", device))
+
+        def come_back() -> None:
+            azure = self.world.azure
+            azure.online.add(device)
+            if told is not None and device not in azure.listening and azure.may_listen(HOST, told):
+                azure.listen(device, HOST, told.hybrid_connection, told)
+                self._wake(Key("imaging", device), self.world.now)
+
+        self._heal_later(come_back)
 
     async def _child_deleted(self) -> None:
         where = self._any(self.world.cluster.children)
@@ -284,10 +337,9 @@ class Week:
     async def _connection_deleted(self) -> None:
         name = self._any(self.world.azure.connections)
         if name is not None:
-            del self.world.azure.connections[name]
-            listening = self.world.azure.listening
-            for device in [d for d, r in listening.items() if r.hybrid_connection == name]:
-                del listening[device]
+            before = self.world.azure.listening
+            self.world.azure.remove(name)
+            for device in before.keys() - self.world.azure.listening:
                 await self._notice(Key("imaging", device))
 
     async def _notice(self, key: Key) -> None:
@@ -307,7 +359,8 @@ class Week:
 
     def _is_able(self) -> bool:
         """Whether the operator has been up, with all that it needs, for long enough to have caught up."""
-        is_hindered = self.world.azure.outage or self.world.is_api_away or self._is_down
+        is_away = self.world.azure.outage or self.world.is_api_away
+        is_hindered = is_away or self._stumbling > 0 or self._is_down
         return not is_hindered and self.world.now >= self._able_since + RECOVERY
 
     async def _calm_down(self) -> None:

@@ -5,9 +5,10 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
+from support.operator_azure import HOST, mark_of
 from support.week_world import FailingWorld
-from tunnel_forwarder.protocol import sas
 from tunnel_operator.api.base import format_time
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
@@ -19,6 +20,15 @@ TOLERANCE = timedelta(seconds=2)
 """How much longer than its lifetime anything may be there."""
 
 ENDED = {Reason.EXPIRED, Reason.IDLE, Reason.SUSPENDED}
+
+
+class _Token(NamedTuple):
+    """What one end of a tunnel was given, and of which Tunnel."""
+
+    connection: str
+    text: str
+    key: Key
+    uid: str
 
 
 class Invariants:
@@ -33,7 +43,7 @@ class Invariants:
         self.world = world
         self.seen = seen
         self._is_able = is_able
-        self._tokens: set[tuple[str, str, Key]] = set()
+        self._tokens: set[_Token] = set()
 
     def look(self) -> None:
         """See that nothing is left over or outlives its time, whatever is going on."""
@@ -47,9 +57,11 @@ class Invariants:
             assert tunnel["metadata"]["uid"] == owner
         by_uid = {b["metadata"]["uid"]: key for key, b in self.world.cluster.tunnels.items()}
         for name, connection in self.world.azure.connections.items():
-            key = by_uid.get(connection["owner"])
+            key = by_uid.get(mark_of(connection).uid)
             assert key is not None, f"orphan: hybrid connection {name}"
             self._look_at_end(self.world.tunnel(key), key)
+        if self._is_able():
+            self._look_at_tokens()
 
     def _look_at_end(self, tunnel: Tunnel, key: Key) -> None:
         end = tunnel.status.expires_at
@@ -103,29 +115,37 @@ class Invariants:
 
     def _look_at_tokens(self) -> None:
         """See that no token that was ever given out opens anything whose tunnel is over."""
-        kept = set()
-        for name, token, key in self._tokens:
-            connection, parsed = self.world.azure.connections.get(name), sas.parse(token)
-            if connection is None or parsed.expires_at <= self.world.now.timestamp():
-                continue
-            _, rule_key = connection["rules"].get(parsed.rule, ("", ""))
-            if parsed.is_signed_with(rule_key.encode()):
-                assert self.world.tunnel(key).status.expires_at > self.world.now
-                kept.add((name, token, key))
-        self.seen["tokens given out"] += len(self._tokens) - len(kept)
-        self._tokens = kept
+        good = {t for t in self._tokens if self.world.azure.rights(HOST, t.connection, t.text)}
+        for token in good:
+            assert not self._is_over(token), f"a token of {token.key} outlives it"
+        self.seen["tokens given out"] += len(self._tokens) - len(good)
+        # What opens nothing now never does again: a hybrid connection that is made anew has other keys.
+        self._tokens = good
+
+    def _is_over(self, token: "_Token") -> bool:
+        """Tell whether the tunnel that a token was made for is gone, or has ended."""
+        body = self.world.cluster.tunnels.get(token.key)
+        if body is None or body["metadata"]["uid"] != token.uid:
+            return True
+        status = self.world.tunnel(token.key).status
+        _, reason = self.world.ready(token.key)
+        return reason in ENDED or self.world.now >= status.expires_at
 
     def sweep(self, gone: Tunnel) -> None:
         """Remove what a deletion left behind, which it may only after Azure was away for long."""
         connections, deleted_at = self.world.azure.connections, gone.metadata.deletion_timestamp
-        for name in [n for n, c in connections.items() if c["owner"] == gone.metadata.uid]:
+        uid = gone.metadata.uid
+        for name in [n for n, c in connections.items() if mark_of(c).uid == uid]:
             end = max(deleted_at, gone.status.expires_at or deleted_at)
             assert self.world.now >= end + GIVE_UP_AFTER, f"orphan: hybrid connection {name}"
             self.seen["left to the sweeper"] += 1
-            del connections[name]
+            self.world.azure.remove(name)
 
     def keep_tokens(self, key: Key) -> None:
         """Remember what a tunnel's two ends were given, to see later what it still opens."""
+        body = self.world.cluster.tunnels.get(key)
+        if body is None:
+            return
         asked = self.world.azure.listening.get(key.name)
         tokens = [] if asked is None else [(asked.hybrid_connection, asked.listen_token.reveal())]
         secret = self.world.child(key, Kind.SECRET)
@@ -133,4 +153,5 @@ class Invariants:
             files = {n: base64.b64decode(d).decode() for n, d in secret["data"].items()}
             name = json.loads(files["settings.json"])["relay"]["hybridConnection"]
             tokens.append((name, files["token"]))
-        self._tokens.update((name, token, key) for name, token in tokens)
+        uid = body["metadata"]["uid"]
+        self._tokens.update(_Token(name, token, key, uid) for name, token in tokens)

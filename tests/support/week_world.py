@@ -14,8 +14,8 @@ class FailingWorld(OperatorWorld):
 
     def _step(self, name: str) -> None:
         super()._step(name)
-        is_azures = name in ("delete_rules", "delete") or "_" not in name
-        if self.is_api_away and not is_azures and not name.endswith("_device"):
+        is_azures = name.startswith("arm ") or name.endswith("_device")
+        if self.is_api_away and not is_azures:
             raise Retryable(Reason.UNAVAILABLE, "The Kubernetes API can not be reached.")
 
     def names(self) -> list[Key]:
@@ -29,6 +29,6 @@ class FailingWorld(OperatorWorld):
 
     def end_listeners(self) -> None:
         """Let the devices stop by themselves at the deadlines that they know."""
-        listening = self.azure.listening
-        for device in [d for d, r in listening.items() if r.expires_at <= self.now]:
-            del listening[device]
+        for device, asked in self.azure.listening.items():
+            if asked.expires_at <= self.now:
+                self.azure.stop_listening(device)

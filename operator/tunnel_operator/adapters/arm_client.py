@@ -4,12 +4,13 @@ The SDK's own retries are off: up to ten of them hide in one call, POSTs among t
 again with the budget of all tunnels in mind.
 """
 
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.pipeline.transport import AioHttpTransport
+from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 from azure.mgmt.relay.aio import RelayAPIMgmtClient
 
 from ..api.tunnel_class import Relay
@@ -34,6 +35,14 @@ def make_client(
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
+    transport = AioHttpTransport(session=session, connection_verify=authorities or True)
+    return make_client_over(transport, credential, relay)
+
+
+def make_client_over(
+    transport: AsyncHttpTransport[Any, Any], credential: AsyncTokenCredential, relay: Relay
+) -> RelayAPIMgmtClient:
+    """Return the client for a class's Azure whose requests go this way."""
     return RelayAPIMgmtClient(
         credential,
         relay.subscription_id,
@@ -41,7 +50,7 @@ def make_client(
         api_version=API_VERSION,
         credential_scopes=[relay.resource_manager_audience],
         retry_total=0,
-        transport=AioHttpTransport(session=session, connection_verify=authorities or True),
+        transport=transport,
         proxies=proxies_for(relay.resource_manager_endpoint),
     )
 

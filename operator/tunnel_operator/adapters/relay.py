@@ -9,7 +9,6 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
@@ -28,18 +27,20 @@ from tunnel_forwarder.protocol.secret import Secret
 
 from ..api.keys import Key
 from ..api.reasons import Reason
-from ..api.tunnel_class import TunnelClassSpec
+from ..api.tunnel_class import Relay, TunnelClassSpec
 from ..core import observed
 from ..core.actions import EnsureHybridConnection, RetainHybridConnection
 from ..core.sweep import Marked
 from ..errors import Retryable
-from .arm_client import make_client
 from .azure_errors import classify_arm, classify_no_token
 from .budget import Budget
 from .calls import CallObserver, counted
 from .marks import Mark, read_mark, write_mark
 
 DEADLINE_SECONDS = 30
+
+Connect = Callable[[Relay], RelayAPIMgmtClient]
+"""Returns the client for a class's Azure."""
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class ArmRelay:
 
     def __init__(
         self,
-        credential: AsyncTokenCredential,
+        connect: Connect,
         budget: Budget,
         observe: CallObserver,
         *,
@@ -69,10 +70,10 @@ class ArmRelay:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster_id = cluster_id
-        self._credential = credential
         self._budget = budget
         self._observe = observe
         self._monotonic = monotonic
+        self._connect = connect
         self._listings: dict[tuple[str, ...], _Listing] = {}
         self._clients: dict[tuple[str, str, str], RelayAPIMgmtClient] = {}
 
@@ -247,7 +248,7 @@ class ArmRelay:
             relay.resource_manager_audience,
         )
         if address not in self._clients:
-            self._clients[address] = make_client(self._credential, relay)
+            self._clients[address] = self._connect(relay)
         place = (relay.resource_group, relay.namespace)
         return self._clients[address].hybrid_connections, place
 

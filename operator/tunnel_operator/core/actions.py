@@ -167,6 +167,9 @@ class Plan:
     status: TunnelStatus
     recheck_at: datetime | None = None
     notices: tuple[Notice, ...] = ()
+    reached: frozenset[Step] = frozenset()
+    """Steps that have nothing left to do: should one have failed before, that says nothing any more."""
+
     stage: Stage | None = None
     """Where the forwarder of a tunnel that is open, or is to be, is with what is wanted of it."""
 

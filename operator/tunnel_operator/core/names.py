@@ -26,8 +26,13 @@ def hybrid_connection(tunnel: Tunnel, klass: TunnelClassSpec) -> str:
 
     Its own is readable, and new for a Tunnel that is created again unless it is to be kept. It never has more than 125 characters
     of the 260 that Azure Relay allows: 63, 52 and 8, and two dots.
+
+    What has been made keeps its name to its end, though another class of the same name may say otherwise by
+    then: a deleted one that was made anew, or one of a file.
     """
-    meta = tunnel.metadata
+    meta, made = tunnel.metadata, tunnel.status.hybrid_connection
+    if made is not None:
+        return made.name
     if klass.hybrid_connection_naming is Naming.DEVICE:
         return tunnel.spec.device.id
     if klass.deletion_policy is DeletionPolicy.RETAIN:

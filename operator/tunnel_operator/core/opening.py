@@ -8,8 +8,9 @@ from . import names
 from .actions import Action, AddFinalizer, Branch, EnsureHybridConnection, OpenDevice
 from .children import Children
 from .findings import is_device_listening
-from .observed import HybridConnection, NoHybridConnection, Observed, Step
+from .observed import HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .ownership import Ownership, ownership
+from .pods import is_ready
 from .terms import Terms
 
 
@@ -34,6 +35,24 @@ def open_branches(
         children = Children(tunnel, terms, observed, expires_at, now)
         branches.append(tuple(children.missing()))
     return tuple(branch for branch in branches if branch)
+
+
+def reached_steps(
+    tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
+) -> frozenset[Step]:
+    """Return the steps whose end is seen to be reached, by whatever way it came about.
+
+    Azure may have done what it did not answer, and a device may find its way back without being asked.
+    """
+    remote, pod = observed.hybrid_connection, observed.children.get(Kind.POD)
+    steps = set()
+    if isinstance(remote, HybridConnection) and _is_complete(tunnel, terms, remote):
+        steps.add(Step.HYBRID_CONNECTION)
+    if is_ready(pod) and is_device_listening(terms, observed, expires_at, now):
+        steps.add(Step.DEVICE)
+    if not any(Children(tunnel, terms, observed, expires_at, now).missing()):
+        steps.add(Step.CHILDREN)
+    return frozenset(steps)
 
 
 def _is_complete(

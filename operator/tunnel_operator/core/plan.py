@@ -20,10 +20,10 @@ from . import findings, names
 from .actions import Plan
 from .children import Children, replacement_time
 from .closing import close, has_given_up, is_closed, is_in_azure
-from .looks import LISTENER_LAG, LOOK_AGAIN, POLL
+from .looks import JUST_NOW, LISTENER_LAG, LOOK_AGAIN, POLL
 from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
-from .observed import HybridConnection, Kind, NoHybridConnection, Observed
-from .opening import open_branches
+from .observed import HybridConnection, Kind, NoHybridConnection, Observed, Step
+from .opening import open_branches, reached_steps
 from .pods import is_ready
 from .refusal import Refusal
 from .session import Session, ended_session, recorded_session, session_of, with_totals
@@ -88,7 +88,10 @@ def _plan_open(
     is_open = any(c.type == "Ready" and c.status == "True" for c in status.conditions)
     looked_at = observed.looked_at or now
     look_at = looked_at + (POLL if is_open else LOOK_AGAIN)
-    times = [session.expires_at, look_at, *observed.retry_times()]
+    times = [session.expires_at, *observed.retry_times()]
+    if not observed.is_waiting(Step.LOOK, now):
+        # A way that has just broken makes a look due that was not.
+        times.append(max(look_at, now + JUST_NOW))
     replacement = replacement_time(observed)
     if replacement is not None:
         times.append(replacement)
@@ -99,7 +102,8 @@ def _plan_open(
     is_news = now >= announce_at and observed.announced != session.expires_at
     notices = (expiry(session.expires_at),) if is_news else ()
     stage = Children(tunnel, terms, observed, session.expires_at, now).stage()
-    return Plan(branches, status, _next(times, now), notices, stage)
+    reached = reached_steps(tunnel, terms, observed, session.expires_at, now)
+    return Plan(branches, status, _next(times, now), notices, reached, stage)
 
 
 def _open_status(

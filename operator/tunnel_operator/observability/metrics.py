@@ -74,6 +74,16 @@ class Metrics:
             ["state"],
             registry=self.registry,
         )
+        self._turns = Gauge(
+            "tunnel_operator_rollout_waiting",
+            "Tunnels whose working forwarder is to be replaced once it is their turn.",
+            registry=self.registry,
+        )
+        self._places = Gauge(
+            "tunnel_operator_place_waiting",
+            "Tunnels that wait for a place under their class's limit for a namespace.",
+            registry=self.registry,
+        )
         self._gauges = [
             Gauge(name, text, registry=self.registry)
             for name, text in (
@@ -96,6 +106,13 @@ class Metrics:
         functions = (queue_depth, active_passes, oldest_pass, tunnels)
         for gauge, function in zip(self._gauges, functions, strict=True):
             gauge.set_function(function)
+
+    def watch_waiting(
+        self, *, for_turn: Callable[[], float], for_place: Callable[[], float]
+    ) -> None:
+        """Show at each scrape how many tunnels wait for others."""
+        self._turns.set_function(for_turn)
+        self._places.set_function(for_place)
 
     def watch_leader(self, leads: Callable[[], bool]) -> None:
         """Show at each scrape whether this process may act."""

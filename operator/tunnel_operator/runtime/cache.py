@@ -234,6 +234,11 @@ class Cache:
         for name in [name for name in self._gone_classes if not any(self.tunnels_of(name))]:
             del self._gone_classes[name]
 
+    @property
+    def waiting(self) -> int:
+        """How many tunnels say that they wait for a place."""
+        return len(self._waiting)
+
     def tunnels(self) -> list[Key]:
         """Return all tunnels."""
         return list(self._tunnels)

@@ -1,6 +1,6 @@
 """What one process remembers of its attempts. Losing it costs an early repetition and nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -72,6 +72,14 @@ class Memory:
         )
         entry.failures[step] = failure
         return failure
+
+    def settle(self, key: Key, steps: Iterable[Step]) -> bool:
+        """Forget the failures of some steps; return whether there were any."""
+        entry = self._entries.get(key)
+        known = [] if entry is None else [step for step in steps if step in entry.failures]
+        for step in known:
+            self.succeed(key, step)
+        return bool(known)
 
     def succeed(self, key: Key, step: Step) -> None:
         """Forget a step's failures."""

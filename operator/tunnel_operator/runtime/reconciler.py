@@ -129,6 +129,8 @@ class Reconciler:
             now = world.clock()
             observed = await self._gather(current, now)
             decision = plan(tunnel, current.klass, observed, now, default_image=self._default_image)
+            if world.memory.settle(key, decision.reached):
+                continue
             world.cache.note_opening(key, is_open=decision.stage is not None)
             world.rollout.follow(key, _class_name(current), decision.stage, now)
             await self._reporter.say(current, decision)
@@ -193,6 +195,8 @@ class Reconciler:
         if look is not None and not looks.is_due(
             tunnel, look, pod, world.memory.answer(current.key), now
         ):
+            # What is known will do after all: that asking for more failed says nothing any more.
+            world.memory.succeed(current.key, Step.LOOK)
             return look.found
         failure = world.memory.failure(current.key, Step.LOOK)
         if failure is not None and now < failure.retry_at:

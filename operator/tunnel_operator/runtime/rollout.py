@@ -30,6 +30,11 @@ class Rollout:
         self._turns: dict[Key, _Turn] = {}
         self._waiting: dict[Key, str] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many tunnels wait for a turn."""
+        return len(self._waiting)
+
     def has_turn(self, key: Key, group: str, now: datetime) -> bool:
         """Tell whether a tunnel's forwarder may be replaced now."""
         taken = [k for k, turn in self._turns.items() if turn.group == group and now < turn.until]

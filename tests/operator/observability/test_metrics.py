@@ -22,6 +22,15 @@ def test_the_gauges_show_what_is_so_at_the_scrape():
     assert "tunnel_operator_tunnels 7.0" in text
 
 
+def test_tunnels_that_wait_for_others_are_counted():
+    metrics, waiting = Metrics(lambda: NOON), []
+    metrics.watch_waiting(for_turn=lambda: len(waiting), for_place=lambda: 5)
+    waiting.append("a key")
+    text = metrics.render().decode()
+    assert "tunnel_operator_rollout_waiting 1.0" in text
+    assert "tunnel_operator_place_waiting 5.0" in text
+
+
 def test_calls_are_counted_by_service_verb_and_code():
     metrics = Metrics(lambda: NOON)
     metrics.observe_call("arm", "observe", "429", 0.2)

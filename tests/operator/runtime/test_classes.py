@@ -141,7 +141,7 @@ async def test_what_breaks_without_its_class_is_said(world):
     key = world.apply(tunnel_body(ttl="1h"))
     await world.settle(key)
     drop_class(world, is_remembered=False)
-    world.azure.listening.clear()
+    world.azure.stop_listening()
     world.run_kubelet()
     await world.settle(key)
     assert world.ready(key) == ("False", "ClassNotFound")
@@ -300,7 +300,7 @@ async def test_what_is_not_allowed_is_closed_as_soon_as_azure_can_be_asked(world
     await world.settle(key)
     assert not world.cluster.children
     assert world.ready(key) == ("False", "NotAllowed")
-    assert "Azure is down." in world.tunnel(key).status.condition("Ready").message
+    assert "can not be reached" in world.tunnel(key).status.condition("Ready").message
     world.azure.outage = False
     await world.pass_time(key, timedelta(minutes=5))
     assert world.is_bare()

@@ -1,13 +1,14 @@
 """Whatever people, Azure, devices and crashes do, in whatever order, the tunnel converges."""
 
 import asyncio
+from base64 import b64decode
 from datetime import timedelta
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from support.operator_azure import HOST, mark_of
 from support.tunnel_machine import KEY, SETTINGS, TunnelMachine
-from support.tunnels import a_class
 from tunnel_operator.core.closing import GIVE_UP_AFTER
 from tunnel_operator.core.observed import Kind
 
@@ -16,6 +17,7 @@ class Convergence(TunnelMachine):
     def __init__(self):
         super().__init__()
         self.is_watching = True
+        self.tokens = set()
         self.gives_up_at = self.world.now
 
     def notice(self):
@@ -73,8 +75,7 @@ class Convergence(TunnelMachine):
 
     @rule()
     def somebody_deletes_the_hybrid_connection(self):
-        self.world.azure.connections.clear()
-        self.world.azure.listening.clear()
+        self.world.azure.remove()
 
     @invariant()
     def conditions_are_clean(self):
@@ -85,9 +86,33 @@ class Convergence(TunnelMachine):
         if conditions and conditions["Ready"].status == "True":
             assert not {"Reconciling", "Stalled"} & set(conditions)
 
+    def split(self):
+        """Return the hybrid connections that let somebody in, or may, and those that are kept."""
+        found = self.world.azure.connections
+        kept = {name for name, one in found.items() if mark_of(one).is_retained}
+        return found.keys() - kept, kept
+
+    @invariant()
+    def what_is_kept_lets_nobody_in(self):
+        self.tokens |= self.given_out()
+        _, kept = self.split()
+        assert not kept or "Retain" in self.policies
+        for name in kept:
+            assert not self.world.azure.connections[name].rules
+            assert not any(self.world.azure.rights(HOST, name, token) for token in self.tokens)
+
+    def given_out(self):
+        """Return the tokens that the two ends hold now."""
+        asked = self.world.azure.listening.get("mri-7")
+        listen = set() if asked is None else {asked.listen_token.reveal()}
+        secret = self.world.cluster.child(Kind.SECRET)
+        send = set() if secret is None else {b64decode(secret["data"]["token"]).decode()}
+        return listen | send
+
     @invariant()
     def nothing_is_in_azure_without_a_finalizer_to_remove_it(self):
-        if not self.world.azure.connections:
+        live, _ = self.split()
+        if not live:
             return
         if self.exists:
             tunnel = self.world.tunnel(KEY)
@@ -95,44 +120,61 @@ class Convergence(TunnelMachine):
                 return
             # Only a class that nobody remembers leaves something behind, and the Tunnel says what.
             left = tunnel.status.hybrid_connection
-            assert {left.name} == set(self.world.azure.connections)
+            assert {left.name} == live
             assert self.world.now >= tunnel.status.expires_at + GIVE_UP_AFTER
         else:
             # Only Azure's being away until long after the tokens' end leaves something behind.
             assert self.world.now >= self.gives_up_at
-        self.world.azure.connections.clear()
-        self.world.azure.listening.clear()
+        self.world.azure.remove(*live)
 
     def teardown(self):
         """At last all works, and nobody interferes: the tunnel is open or closed, and nothing is left over."""
         self.world.azure.outage = False
         self.world.azure.online.add("mri-7")
-        self.classes = self.world.classes = [a_class()]
+        self.access = None
+        self.remake_class()
+        self.world.classes = self.classes
         self.world.start_operator()
         if not self.exists:
             asyncio.run(self.world.reconcile(KEY))
-            assert not self.world.azure.connections
+            self.nothing_lets_anybody_in()
             return
         self.world.start_operator()
         asyncio.run(self.settle())
         if not self.exists:
-            assert not self.world.azure.connections
-            assert not self.world.cluster.children
+            self.nothing_lets_anybody_in()
             return
         status, reason = self.world.ready(KEY)
         if status == "True":
             assert self.world.now < self.world.tunnel(KEY).status.expires_at
-            assert len(self.world.azure.connections) == 1
+            assert len(self.split()[0]) == 1
             asked = self.world.azure.listening["mri-7"]
             assert asked.expires_at == self.world.tunnel(KEY).status.expires_at
             wanted = [port.name for port in self.world.tunnel(KEY).spec.ports]
             assert [forward.port_name for forward in asked.forwards] == wanted
         else:
             assert reason in ("Expired", "Idle", "Suspended")
-            assert not self.world.azure.connections
-            assert not self.world.cluster.children
+            self.nothing_lets_anybody_in()
             assert not self.world.tunnel(KEY).has_finalizer
         asyncio.run(self.stays_settled())
+        if status == "True":
+            self.goes_as_its_class_says()
+
+    def nothing_lets_anybody_in(self):
+        live, _ = self.split()
+        assert not live
+        assert not self.world.cluster.children
+        self.what_is_kept_lets_nobody_in()
+
+    def goes_as_its_class_says(self):
+        """Delete it at last: its hybrid connection is kept, or gone, and nothing else is left."""
+        [own], before = self.split()
+        self.world.delete(KEY)
+        asyncio.run(self.world.settle(KEY))
+        assert not self.exists
+        self.nothing_lets_anybody_in()
+        _, kept = self.split()
+        assert kept - before == ({own} if self.policy == "Retain" else set())
 
     async def settle(self):
         await self.world.settle(KEY)

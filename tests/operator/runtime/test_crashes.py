@@ -5,7 +5,7 @@ import pytest
 from support.tunnels import tunnel_body
 
 
-@pytest.mark.parametrize("at", range(11))
+@pytest.mark.parametrize("at", range(13))
 async def test_killed_after_any_step_of_opening_it_ends_in_the_same_state(world, at):
     key = world.apply(tunnel_body())
     assert await world.crash_and_recover(key, at)

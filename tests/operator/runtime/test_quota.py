@@ -59,6 +59,7 @@ async def test_no_more_than_the_limit_are_open_and_the_oldest_wait_least(world):
     assert {c.type for c in last.conditions} == {"Accepted", "Ready", "Reconciling"}
     assert last.opened_at is None
     assert world.cache.next_in_line("imaging") == keys[2]
+    assert world.cache.waiting == 3
 
     writes = dict(world.cluster.writes)
     await go_round(world, keys)

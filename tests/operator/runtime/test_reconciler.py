@@ -3,10 +3,12 @@
 import base64
 from datetime import timedelta
 
+import pytest
+
 from support.operator_world import ended_status
 from support.tunnels import a_class, tunnel_body
+from tunnel_azure_sim.state import KeyPair
 from tunnel_forwarder.protocol import sas
-from tunnel_operator.api.reasons import Reason
 from tunnel_operator.core.observed import Kind
 from tunnel_operator.errors import Postponed
 
@@ -44,7 +46,8 @@ async def test_hands_the_forwarder_a_token_that_only_sends_and_ends_with_the_tun
     token = sas.parse(base64.b64decode(data["token"]).decode())
     assert token.rule == "tunnel-send-0f1e2d3c"
     [(name, connection)] = world.azure.connections.items()
-    assert token.is_signed_with(connection["rules"]["tunnel-send-0f1e2d3c"][1].encode())
+    key = connection.rules["tunnel-send-0f1e2d3c"].keys.primary
+    assert token.is_signed_with(sas.relay_key(key.reveal()))
     assert token.expires_at == int((world.now + timedelta(minutes=30)).timestamp())
     assert token.audience == f"http://clinic-relay.servicebus.windows.net/{name}"
 
@@ -85,18 +88,19 @@ async def test_waits_for_an_offline_device_and_opens_when_it_comes(world):
 
 
 async def test_says_what_it_waits_for_once(world):
-    words = "Waiting for ARM's budget, 37 ahead, about 4 s."
+    words = "Waiting for Azure Resource Manager's budget, 1 ahead, about 4 s."
     four = timedelta(seconds=4)
-    world.azure.postponed = Postponed(Reason.OPENING, words, retry_after=four)
+    await world.azure.budget.take("somebody", 200)
+    with pytest.raises(Postponed):
+        await world.azure.budget.take("another", 35)
     key = world.apply(tunnel_body())
     await world.settle(key)
     waiting = world.tunnel(key).status.condition("HybridConnectionReady")
     assert (waiting.reason, waiting.message) == ("Opening", words)
-    writes, calls = world.cluster.writes["status"], world.azure.calls["observe"]
+    writes = world.cluster.writes["status"]
     world.now += four / 2
     await world.reconcile(key)
-    assert (world.cluster.writes["status"], world.azure.calls["observe"]) == (writes, calls)
-    world.azure.postponed = None
+    assert (world.cluster.writes["status"], world.azure.calls.total()) == (writes, 0)
     await world.pass_time(key, timedelta(seconds=5))
     assert world.ready(key) == ("True", "Open")
     assert [notice.reason for notice in world.told] == ["Opening", "Starting", "Open"]
@@ -119,7 +123,7 @@ async def test_a_device_that_forgot_the_tunnel_is_asked_again(world):
     key = world.apply(tunnel_body())
     await world.settle(key)
     await world.pass_time(key, timedelta(minutes=1))
-    world.azure.listening.clear()
+    world.azure.stop_listening()
     world.run_kubelet()
     await world.settle(key)
     assert world.azure.calls["open mri-7"] == 2
@@ -166,8 +170,7 @@ async def test_a_hybrid_connection_that_was_removed_is_made_again_with_new_token
     key = world.apply(tunnel_body())
     await world.settle(key)
     await world.pass_time(key, timedelta(minutes=1))
-    world.azure.connections.clear()
-    world.azure.listening.clear()
+    world.azure.remove()
     world.run_kubelet()
     await world.settle(key)
     assert world.ready(key) == ("True", "Open")
@@ -177,7 +180,7 @@ async def test_a_key_that_was_changed_in_azure_is_found_out(world):
     key = world.apply(tunnel_body())
     await world.settle(key)
     [connection] = world.azure.connections.values()
-    connection["rules"]["tunnel-send-0f1e2d3c"] = ("Send", "another key")
+    connection.rules["tunnel-send-0f1e2d3c"].keys = KeyPair.generate()
     world.start_operator()
     world.run_kubelet()
     await world.settle(key)

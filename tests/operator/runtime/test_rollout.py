@@ -74,8 +74,10 @@ async def test_a_class_with_a_bad_image_takes_no_more_than_a_few_down(world):
         await roll(world)
         world.now += timedelta(minutes=1)
     assert working(world) == len(TUNNELS) - AT_ONCE
+    assert world.rollout.waiting == len(TUNNELS) - AT_ONCE
     change_image(world, "registry.test/forwarder:2")
     await roll(world)
+    assert world.rollout.waiting == 0
     assert set(images(world)) == {"registry.test/forwarder:2"}
     assert working(world) == len(TUNNELS)
 
@@ -85,7 +87,7 @@ async def test_devices_that_have_gone_meanwhile_hold_nobody_up_for_long(world):
     gone = TUNNELS[:AT_ONCE]
     for name in gone:
         world.azure.online.discard(name)
-        world.azure.listening.pop(name)
+        world.azure.stop_listening(name)
     await roll(world)
     assert images(world).count("registry.test/forwarder:2") == AT_ONCE
     world.now += timedelta(minutes=3)

@@ -4,6 +4,8 @@ import base64
 import json
 
 from support.tunnels import ONE_PORT, a_class, tunnel_body
+from tunnel_azure_sim.relay.model import HybridConnection, Right, Rule
+from tunnel_azure_sim.state import KeyPair
 from tunnel_operator.core.observed import Kind
 
 
@@ -19,7 +21,7 @@ async def test_a_stock_device_is_met_at_the_hybrid_connection_of_its_name(world)
     assert world.ready(key) == ("True", "Open")
     assert list(world.azure.connections) == ["mri-7"]
     # The device brings its own credential: it gets none of ours.
-    assert list(world.azure.connections["mri-7"]["rules"]) == ["tunnel-send-0f1e2d3c"]
+    assert list(world.azure.connections["mri-7"].rules) == ["tunnel-send-0f1e2d3c"]
     data = world.cluster.child(Kind.SECRET)["data"]
     settings = json.loads(base64.b64decode(data["settings.json"]))
     assert settings["ports"] == [{"name": "test", "listen": 10001}]
@@ -33,16 +35,19 @@ async def test_a_stock_device_is_met_at_the_hybrid_connection_of_its_name(world)
 
 async def test_a_hybrid_connection_that_was_there_before_is_left_in_place(world):
     for_stock_devices(world)
-    there = {"rules": {"provisioned": ("Listen", "a key")}}
-    world.azure.connections["mri-7"] = there
+    there = world.azure.add(HybridConnection("mri-7", world.now, world.now))
+    provisioned = Rule("provisioned", frozenset({Right.LISTEN}), KeyPair.generate())
+    there.rules["provisioned"] = provisioned
     key = world.apply(tunnel_body(**ONE_PORT))
     await world.settle(key)
     assert world.ready(key) == ("True", "Open")
-    assert "owner" not in there
+    assert there.user_metadata is None
     world.delete(key)
     await world.reconcile(key)
     assert key not in world.cluster.tunnels
-    assert world.azure.connections == {"mri-7": {"rules": {"provisioned": ("Listen", "a key")}}}
+    assert world.azure.connections == {"mri-7": there}
+    assert there.rules == {"provisioned": provisioned}
+    assert (there.user_metadata, there.updated_at) == (None, there.created_at)
 
 
 async def test_a_second_tunnel_to_a_stock_device_waits_and_says_for_whom(world):

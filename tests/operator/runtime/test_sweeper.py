@@ -4,32 +4,32 @@ import pytest
 
 from support.operator_world import OperatorWorld
 from support.tunnels import UID, a_class, tunnel_body
-from tunnel_operator.api.keys import Key
+from tunnel_azure_sim.relay.model import HybridConnection
+from tunnel_operator.adapters.marks import Mark, write_mark
 from tunnel_operator.api.tunnel import FINALIZER
-from tunnel_operator.core.sweep import Marked
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.sweeper import Sweeper, SweepPolicy
 
 HOURS = timedelta(hours=2)
+LOST = "imaging/lost"
 
 
 @pytest.fixture
 def world():
     world = OperatorWorld()
-    for name in ("orphan", "alive", "young", "elsewhere", "reborn", "kept"):
-        world.azure.connections[name] = {"rules": {}}
-    lost = Key("imaging", "lost")
     alive = world.apply(tunnel_body())
     world.cluster.tunnels[alive]["metadata"]["finalizers"] = [FINALIZER]
     old, young = world.now - HOURS, world.now
-    world.azure.marks = [
-        Marked("orphan", lost, "uid-1", "here", old),
-        Marked("alive", alive, UID, "here", old),
-        Marked("reborn", alive, "uid-of-an-earlier-one", "here", old),
-        Marked("young", lost, "uid-2", "here", young),
-        Marked("elsewhere", lost, "uid-3", "there", old),
-        Marked("kept", lost, "uid-4", "here", old, is_retained=True),
-    ]
+    for name, made_at, mark in (
+        ("orphan", old, Mark(LOST, "uid-1", "here")),
+        ("alive", old, Mark(str(alive), UID, "here")),
+        ("reborn", old, Mark(str(alive), "uid-of-an-earlier-one", "here")),
+        ("young", young, Mark(LOST, "uid-2", "here")),
+        ("elsewhere", old, Mark(LOST, "uid-3", "there")),
+        ("kept", old, Mark(LOST, "uid-4", "here", is_retained=True)),
+    ):
+        made = HybridConnection(name, made_at, made_at, user_metadata=write_mark(mark))
+        world.azure.add(made)
     return world
 
 
@@ -38,7 +38,7 @@ def sweeper(world, *, cluster_id="here", is_dry=False):
     leadership.grant(1.0)
     return Sweeper(
         world.cluster,
-        world.azure,
+        world.azure.start_relay(),
         leadership,
         lambda: world.now,
         SweepPolicy(cluster_id, is_dry),
@@ -82,4 +82,4 @@ async def test_sweeps_each_namespace_once_and_outlives_an_outage(world):
 
     with pytest.raises(EnoughError):
         await sweeper(world).run(lambda: [a_class().spec, a_class("b").spec], sleep)
-    assert world.azure.calls["marked"] == 2
+    assert world.azure.calls["list"] == 2
