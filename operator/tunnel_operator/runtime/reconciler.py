@@ -8,10 +8,7 @@ from typing import assert_never
 
 import structlog
 
-from tunnel_forwarder.protocol import mux, sas
-from tunnel_forwarder.protocol.method import CloseRequest, OpenRequest
-from tunnel_forwarder.protocol.secret import Secret
-from tunnel_forwarder.protocol.urls import RelayEndpoint
+from tunnel_forwarder.protocol.method import OpenRequest
 
 from ..api.keys import Key
 from ..api.tunnel import DeviceStatus, Tunnel
@@ -48,6 +45,7 @@ from ..core.observed import (
 )
 from ..core.plan import plan
 from ..errors import Postponed, TunnelError
+from . import ends
 from .cache import Cache
 from .leadership import Leadership
 from .memory import Memory, Revision
@@ -301,11 +299,13 @@ class Reconciler:
                 await self._open_device(current, klass, action)
             case CloseDevice(device):
                 is_told = klass.spec.hybrid_connection_naming is Naming.TUNNEL
-                request = _close_request(tunnel) if is_told else None
+                request = ends.close_request(tunnel) if is_told else None
                 await world.devices.close(klass.spec, device, request)
                 world.memory.keep_answer(current.key, None)
             case ApplyForwarderSecret(manifest, name, expires_at, is_known):
-                token = await self._token(klass, name, names.send_rule(tunnel), expires_at)
+                token = await ends.token(
+                    world.relay, klass, name, names.send_rule(tunnel), expires_at
+                )
                 secret = with_token(manifest, token.reveal())
                 world.cache.put_written(await world.cluster.apply(secret, is_known=is_known))
                 world.memory.keep_lease(current.key, world.clock())
@@ -331,29 +331,12 @@ class Reconciler:
         async def make() -> OpenRequest | None:
             if not action.is_told:
                 return None
-            return await self._open_request(current.tunnel, klass, action)
+            return await ends.open_request(world.relay, current.tunnel, klass, action)
 
         ask = Ask(str(current.tunnel), make)
         answer = await world.devices.open(klass.spec, action.device, ask)
         agreed = DeviceStatus(agent=answer.agent if answer else None, revision=action.revision)
         world.memory.keep_answer(current.key, DeviceAnswer(agreed, world.clock()))
-
-    async def _open_request(
-        self, tunnel: Tunnel, klass: TunnelClass, action: OpenDevice
-    ) -> OpenRequest:
-        return OpenRequest(
-            tunnel=str(tunnel),
-            uid=tunnel.metadata.uid,
-            correlation_id=names.correlation_id(tunnel),
-            endpoint=RelayEndpoint.parse(klass.spec.relay.endpoint_or_default),
-            hybrid_connection=action.hybrid_connection,
-            listen_token=await self._token(
-                klass, action.hybrid_connection, names.listen_rule(tunnel), action.expires_at
-            ),
-            forwards=action.forwards,
-            expires_at=action.expires_at,
-            features=(mux.FEATURE,) if action.is_multiplexed else (),
-        )
 
     async def _delete_object(self, current: _Pass, action: DeleteObject) -> None:
         world = self._world
@@ -366,19 +349,6 @@ class Reconciler:
             gone = world.cache.children(current.key).get(action.kind)
             if gone is not None and gone.uid == action.uid:
                 world.cache.drop_child(gone.body)
-
-    async def _token(
-        self, klass: TunnelClass, name: str, rule: str, expires_at: datetime
-    ) -> Secret:
-        """Return a token for one right on one hybrid connection, which ends with the tunnel."""
-        key = await self._world.relay.key(klass.spec, name, rule)
-        host = RelayEndpoint.parse(klass.spec.relay.endpoint_or_default).host
-        return sas.sign(
-            sas.relay_audience(host, name),
-            key=sas.relay_key(key.reveal()),
-            rule=rule,
-            expires_at=int(expires_at.timestamp()),
-        )
 
 
 _Remote = (
@@ -394,11 +364,3 @@ _Remote = (
 
 def _class_name(current: _Pass) -> str:
     return "" if current.klass is None else current.klass.metadata.name
-
-
-def _close_request(tunnel: Tunnel) -> CloseRequest:
-    return CloseRequest(
-        tunnel=str(tunnel),
-        uid=tunnel.metadata.uid,
-        correlation_id=names.correlation_id(tunnel),
-    )
