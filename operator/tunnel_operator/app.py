@@ -97,17 +97,7 @@ async def run(config: Config) -> bool:
         world = _world(config, api, metrics, Rollout(queue.add), stack)
         elector = LeaseElector(api, _lease_name(config), world.leadership, time.monotonic)
         workers = _workers(config, world, queue, metrics)
-        metrics.watch(
-            queue_depth=lambda: len(queue),
-            active_passes=lambda: queue.active,
-            oldest_pass=lambda: workers.oldest_pass().total_seconds(),
-            tunnels=lambda: len(world.cache),
-        )
-        metrics.watch_waiting(
-            for_turn=lambda: world.rollout.waiting, for_place=lambda: world.cache.waiting
-        )
-        metrics.watch_leader(world.leadership.is_held)
-        metrics.watch_silences(lambda: watches.silences().items())
+        _show(metrics, world, queue, workers, watches)
         classes_file = config.tunnel_classes_file
         for klass in () if classes_file is None else read_classes(classes_file):
             world.cache.put_class(klass)
@@ -123,13 +113,7 @@ async def run(config: Config) -> bool:
         log.info("operator.starting", controller=config.controller_name, health_port=port)
         await wait_until_served(api, with_classes=classes_file is None)
         world.cache.routes = await known_routes(api)
-        inventory = KubeInventory(
-            api,
-            config.watch_namespaces,
-            with_classes=classes_file is None,
-            routes=world.cache.routes,
-        )
-        resync = Resync(world.cache, inventory, queue.add)
+        resync = Resync(world.cache, _inventory(config, world, api), queue.add)
         watching = _watching(config, world, queue, hearing.login)
         work = Work(workers, elector, (elector.keep, _sweep(config, world), resync.run))
         await _run_until_stopped(watching, work, lifecycle, api)
@@ -185,6 +169,32 @@ def _workers(config: Config, world: World, queue: WorkQueue[Key], metrics: Metri
         count=config.workers,
         clock=_now,
         observe=metrics.observe_pass,
+    )
+
+
+def _show(
+    metrics: Metrics, world: World, queue: WorkQueue[Key], workers: Workers, watches: Watches
+) -> None:
+    """Let each scrape see what there is to do, and who waits for what."""
+    metrics.watch(
+        queue_depth=lambda: len(queue),
+        active_passes=lambda: queue.active,
+        oldest_pass=lambda: workers.oldest_pass().total_seconds(),
+        tunnels=lambda: len(world.cache),
+    )
+    metrics.watch_waiting(
+        for_turn=lambda: world.rollout.waiting, for_place=lambda: world.cache.waiting
+    )
+    metrics.watch_leader(world.leadership.is_held)
+    metrics.watch_silences(lambda: watches.silences().items())
+
+
+def _inventory(config: Config, world: World, api: KubeApi) -> KubeInventory:
+    return KubeInventory(
+        api,
+        config.watch_namespaces,
+        with_classes=config.tunnel_classes_file is None,
+        routes=world.cache.routes,
     )
 
 
