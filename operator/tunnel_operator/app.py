@@ -179,11 +179,10 @@ def _show(
     metrics.watch(
         queue_depth=lambda: len(queue),
         active_passes=lambda: queue.active,
-        oldest_pass=lambda: workers.oldest_pass().total_seconds(),
+        oldest_pass_seconds=lambda: workers.oldest_pass().total_seconds(),
         tunnels=lambda: len(world.cache),
-    )
-    metrics.watch_waiting(
-        for_turn=lambda: world.rollout.waiting, for_place=lambda: world.cache.waiting
+        rollout_waiting=lambda: world.rollout.waiting,
+        place_waiting=lambda: world.cache.waiting,
     )
     metrics.watch_leader(world.leadership.is_held)
     metrics.watch_silences(lambda: watches.silences().items())

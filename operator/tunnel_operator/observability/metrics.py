@@ -27,6 +27,16 @@ Silences = Callable[[], Iterable[tuple[tuple[str, str], float]]]
 """Returns each watch by its resource and its namespace, with the seconds of its silence."""
 
 
+_GAUGES = {
+    "queue_depth": "Tunnels that are due and wait for a worker.",
+    "active_passes": "Tunnels that are being worked on.",
+    "oldest_pass_seconds": "How long the oldest pass has gone on.",
+    "tunnels": "Tunnels in the watched namespaces.",
+    "rollout_waiting": "Tunnels whose working forwarder is to be replaced once it is their turn.",
+    "place_waiting": "Tunnels that wait for a place under their class's limit for a namespace.",
+}
+
+
 class Metrics:
     """Counts passes and calls to Azure, shows how much there is to do, and how the Tunnels are."""
 
@@ -74,45 +84,15 @@ class Metrics:
             ["state"],
             registry=self.registry,
         )
-        self._turns = Gauge(
-            "tunnel_operator_rollout_waiting",
-            "Tunnels whose working forwarder is to be replaced once it is their turn.",
-            registry=self.registry,
-        )
-        self._places = Gauge(
-            "tunnel_operator_place_waiting",
-            "Tunnels that wait for a place under their class's limit for a namespace.",
-            registry=self.registry,
-        )
-        self._gauges = [
-            Gauge(name, text, registry=self.registry)
-            for name, text in (
-                ("tunnel_operator_queue_depth", "Tunnels that are due and wait for a worker."),
-                ("tunnel_operator_active_passes", "Tunnels that are being worked on."),
-                ("tunnel_operator_oldest_pass_seconds", "How long the oldest pass has gone on."),
-                ("tunnel_operator_tunnels", "Tunnels in the watched namespaces."),
-            )
-        ]
+        self._gauges = {
+            name: Gauge(f"tunnel_operator_{name}", text, registry=self.registry)
+            for name, text in _GAUGES.items()
+        }
 
-    def watch(
-        self,
-        *,
-        queue_depth: Callable[[], float],
-        active_passes: Callable[[], float],
-        oldest_pass: Callable[[], float],
-        tunnels: Callable[[], float],
-    ) -> None:
-        """Show at each scrape what these return then."""
-        functions = (queue_depth, active_passes, oldest_pass, tunnels)
-        for gauge, function in zip(self._gauges, functions, strict=True):
-            gauge.set_function(function)
-
-    def watch_waiting(
-        self, *, for_turn: Callable[[], float], for_place: Callable[[], float]
-    ) -> None:
-        """Show at each scrape how many tunnels wait for others."""
-        self._turns.set_function(for_turn)
-        self._places.set_function(for_place)
+    def watch(self, **functions: Callable[[], float]) -> None:
+        """Show at each scrape what these return then, one for each of `_GAUGES` by its name."""
+        for name, gauge in self._gauges.items():
+            gauge.set_function(functions[name])
 
     def watch_leader(self, leads: Callable[[], bool]) -> None:
         """Show at each scrape whether this process may act."""

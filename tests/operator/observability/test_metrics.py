@@ -11,8 +11,10 @@ def test_the_gauges_show_what_is_so_at_the_scrape():
     metrics.watch(
         queue_depth=lambda: len(depth),
         active_passes=lambda: 3,
-        oldest_pass=lambda: 1.5,
+        oldest_pass_seconds=lambda: 1.5,
         tunnels=lambda: 7,
+        rollout_waiting=lambda: 2,
+        place_waiting=lambda: 5,
     )
     depth.append("a key")
     text = metrics.render().decode()
@@ -20,14 +22,7 @@ def test_the_gauges_show_what_is_so_at_the_scrape():
     assert "tunnel_operator_active_passes 3.0" in text
     assert "tunnel_operator_oldest_pass_seconds 1.5" in text
     assert "tunnel_operator_tunnels 7.0" in text
-
-
-def test_tunnels_that_wait_for_others_are_counted():
-    metrics, waiting = Metrics(lambda: NOON), []
-    metrics.watch_waiting(for_turn=lambda: len(waiting), for_place=lambda: 5)
-    waiting.append("a key")
-    text = metrics.render().decode()
-    assert "tunnel_operator_rollout_waiting 1.0" in text
+    assert "tunnel_operator_rollout_waiting 2.0" in text
     assert "tunnel_operator_place_waiting 5.0" in text
 
 
