@@ -38,6 +38,13 @@ class Crash(BaseException):
     """The operator's process ends here, as by kill -9."""
 
 
+def only_crashed(error: BaseException) -> None:
+    """Raise what else is in a group of errors: an assertion that failed is no crash."""
+    others = error.split(Crash)[1] if isinstance(error, BaseExceptionGroup) else None
+    if others is not None:
+        raise others from error
+
+
 class OperatorWorld:
     """All of it, with an operator that can be killed and started again."""
 
@@ -227,7 +234,8 @@ class OperatorWorld:
         has_crashed = False
         try:
             await self.settle(key)
-        except (Crash, BaseExceptionGroup):
+        except (Crash, BaseExceptionGroup) as error:
+            only_crashed(error)
             has_crashed = True
         self.crash_at = None
         self.start_operator()

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from support.operator_world import Crash, OperatorWorld, ended_status
+from support.operator_world import Crash, OperatorWorld, ended_status, only_crashed
 from support.tunnels import a_class, tunnel_body
 from tunnel_operator.api.keys import Key
 from tunnel_operator.core.observed import Kind
@@ -42,9 +42,7 @@ class TunnelMachine(RuleBasedStateMachine):
         try:
             asyncio.run(coroutine)
         except (Crash, BaseExceptionGroup) as error:
-            others = error.split(Crash)[1] if isinstance(error, BaseExceptionGroup) else None
-            if others is not None:
-                raise others from error
+            only_crashed(error)
             self.world.crash_at = None
             self.world.start_operator()
 

@@ -17,7 +17,7 @@ from itertools import count
 import structlog
 
 from support.operator_azure import HOST
-from support.operator_world import Crash, ended_status
+from support.operator_world import Crash, ended_status, only_crashed
 from support.tunnels import class_body, tunnel_body
 from support.week_invariants import Invariants
 from support.week_world import FailingWorld
@@ -131,7 +131,8 @@ class Week:
             before = self.world.cluster.tunnels.get(key)
             try:
                 again_at = await self.world.reconcile(key)
-            except (Crash, BaseExceptionGroup):
+            except (Crash, BaseExceptionGroup) as error:
+                only_crashed(error)
                 self.seen["crashes"] += 1
                 self._start_operator()
                 return
@@ -382,7 +383,7 @@ def live_through(scale: Scale, seed: int) -> Counter[str]:
     week = Week(scale, seed)
     try:
         asyncio.run(week.run())
-    except AssertionError as error:
+    except (AssertionError, ExceptionGroup) as error:
         at = week.world.now - week._began
         raise AssertionError(f"seed {seed}, after {at}: {error}") from error
     return week.seen
