@@ -34,9 +34,9 @@ async def connect() -> Connection:
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             client_configuration=configuration, config_file=os.environ.get("KUBECONFIG")
         )
+    configuration.connection_pool_maxsize = CONNECTIONS
     # As in the watches, neither a proxy of the environment, which is meant for Azure, nor a .netrc: looking
     # for both takes two threads for each request. A kubeconfig's own proxy-url is obeyed.
-    configuration.connection_pool_maxsize = CONNECTIONS
     configuration.client_session_kwargs = {"trust_env": False}
 
     def login() -> kopf.ConnectionInfo:

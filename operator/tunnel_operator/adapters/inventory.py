@@ -11,6 +11,7 @@ from .discovery import ROUTE_PLURALS
 from .kube_api import KubeApi
 
 PAGE = 100
+"""How many objects one answer to a list holds."""
 
 _COLLECTIONS = {
     Kind.SECRET: ("/api/v1", "secrets"),

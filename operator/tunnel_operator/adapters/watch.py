@@ -16,6 +16,7 @@ from ..api.tunnel_class import TunnelClass
 from ..core.names import MANAGED_BY_SELECTOR
 from ..core.observed import UNREAD, Kind
 from .discovery import ROUTE_PLURALS
+from .inventory import PAGE
 
 Add = Callable[[Key], None]
 
@@ -63,9 +64,6 @@ class Cache(Protocol):
         """Return the tunnels that a class may be the class of."""
 
 
-CHUNK = 100
-"""How many objects one answer to a list holds."""
-
 Resource = tuple[str, str, str]
 """Group, version and plural."""
 
@@ -84,7 +82,7 @@ def operator_settings(children: Iterable[Resource]) -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.scanning.disabled = True
     # A list of a thousand Pods at once takes more memory than all that is kept of them.
-    settings.watching.chunk_size = CHUNK
+    settings.watching.chunk_size = PAGE
     settings.posting.enabled = False
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 60

@@ -82,12 +82,16 @@ class Cache:
             self._note(key, body)
 
     def wrote_tunnel(self, tunnel: Tunnel) -> None:
-        """Take a Tunnel as a write of ours returned it, and as it has been looked at."""
-        if tunnel.metadata.resource_version:
-            self.put_tunnel(tunnel)
-            self._brought.pop(tunnel.key, None)
-            version = int(tunnel.metadata.resource_version)
-            self._no_news.setdefault(tunnel.key, {})[TUNNEL_KIND] = version
+        """Take a Tunnel as a write of ours returned it, and as it has been looked at.
+
+        An answer that comes after the watch has brought a later state, or the end, is passed over.
+        """
+        key, version = tunnel.key, _tunnel_version(tunnel)
+        known = self._tunnels.get(key)
+        if known is not None and known.version < version:
+            self._know(tunnel)
+            self._brought.pop(key, None)
+            self._no_news.setdefault(key, {})[TUNNEL_KIND] = version
 
     def is_news(self, key: Key, body: Body) -> bool:
         """Tell whether a watch brings something to look at a tunnel for.
@@ -177,18 +181,19 @@ class Cache:
 
     def put_tunnel(self, tunnel: Tunnel) -> None:
         """Take a tunnel's state, if it is newer than what is known, and what it has to do with its class."""
-        key, version = tunnel.key, int(tunnel.metadata.resource_version or 0)
-        known = self._tunnels.get(key)
-        if known is not None and version and known.version >= version:
-            return
-        self._brought[key] = tunnel
-        self._tunnels[key] = _Known(
+        known, version = self._tunnels.get(tunnel.key), _tunnel_version(tunnel)
+        if known is None or not version or known.version < version:
+            self._know(tunnel)
+            self._brought[tunnel.key] = tunnel
+
+    def _know(self, tunnel: Tunnel) -> None:
+        self._tunnels[tunnel.key] = _Known(
             named=tunnel.spec.tunnel_class_name,
             bound=class_name_of(tunnel, ()),
             place=place_of(tunnel),
-            version=version,
+            version=_tunnel_version(tunnel),
         )
-        (self._waiting.add if is_waiting(tunnel) else self._waiting.discard)(key)
+        (self._waiting.add if is_waiting(tunnel) else self._waiting.discard)(tunnel.key)
 
     def take_tunnel(self, key: Key) -> Tunnel | None:
         """Return what was brought of a tunnel since it was last taken; it is not kept for longer."""
@@ -197,7 +202,7 @@ class Cache:
     def knows_newer(self, tunnel: Tunnel) -> bool:
         """Tell whether the watch has brought a later state of a Tunnel than this."""
         known = self._tunnels.get(tunnel.key)
-        return known is not None and known.version > int(tunnel.metadata.resource_version or 0)
+        return known is not None and known.version > _tunnel_version(tunnel)
 
     def note_opening(self, key: Key, *, is_open: bool) -> None:
         """Note that a tunnel is to be open, or is not, before the watch brings what says so."""
@@ -256,6 +261,10 @@ def owner_of(body: Body) -> Key | None:
     metadata = body["metadata"]
     name = (metadata.get("labels") or {}).get(TUNNEL_LABEL)
     return None if name is None else Key(metadata["namespace"], name)
+
+
+def _tunnel_version(tunnel: Tunnel) -> int:
+    return int(tunnel.metadata.resource_version or 0)
 
 
 def _version(body: Body) -> int:

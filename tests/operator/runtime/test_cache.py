@@ -162,6 +162,20 @@ def test_what_the_watch_brought_of_a_tunnel_is_taken_once():
     assert cache.take_tunnel(KEY) is None
 
 
+def test_an_answer_to_our_own_write_brings_no_tunnel_back_that_is_gone_or_has_changed():
+    cache = Cache()
+    first, written, edited = (
+        Tunnel.from_dict(with_version(tunnel_body(), version)) for version in ("7", "8", "9")
+    )
+    cache.put_tunnel(first)
+    cache.drop_tunnel(KEY)
+    cache.wrote_tunnel(written)
+    assert len(cache) == 0
+    cache.put_tunnel(edited)
+    cache.wrote_tunnel(written)
+    assert cache.take_tunnel(KEY) is edited
+
+
 def test_what_was_brought_before_our_own_write_is_not_taken():
     cache = Cache()
     cache.put_tunnel(Tunnel.from_dict(with_version(tunnel_body(), "7")))
