@@ -71,7 +71,7 @@ async def output(process):
 async def test_python_examples_one_after_the_other(sim, run):
     script = "\n".join(example("python", word) for word in (
         "azure-mgmt-relay, azure-identity:", "azure-iot-device:", "azure-iot-hub:",
-    ))  # fmt: skip
+    )) + "device.shutdown()"  # fmt: skip
     assert await output(await run(sys.executable, "-c", script)) == "{'heard': {'port': 80}}"
     assert sim.hybrid_connections().keys() == {"hc"}
     assert sim.method_calls[-1].status == 200
