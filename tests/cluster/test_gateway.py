@@ -1,11 +1,13 @@
 """Routes of the Gateway API, on a real API server; the Gateway's controller is played by the test."""
 
 import json
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
 
-from support.kubectl import Kubectl, eventually
+from support.kubectl import Kubectl, KubectlError, eventually
 from tunnel_dev import toolchain
 
 GATEWAY = {"name": "edge", "namespace": "gateways", "sectionName": "all"}
@@ -42,8 +44,25 @@ class GatewayApi:
         self.kubectl("wait", "--for=condition=Established", "-f", str(DEFINITIONS))
 
     def remove(self):
-        """Remove them. The API server looks again after a minute if a route was made in the same moment."""
-        self.kubectl("delete", "--ignore-not-found", "-f", str(DEFINITIONS), within=150)
+        """Remove them, and nudge the API server while one stays.
+
+        It deletes the routes of a definition first, looks again after a minute if one was made in the same
+        moment, and after ever longer waits if its storage of them was not up yet ("storage is
+        (re)initializing"); a definition that is written to is looked at anew.
+        """
+        self.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", str(DEFINITIONS))
+        deadline = time.monotonic() + 120
+        while left := self.left():
+            assert time.monotonic() < deadline, left
+            with suppress(KubectlError):  # They go one by one, so one may be gone by now.
+                self.kubectl("annotate", "--overwrite", *left, f"look={time.monotonic()}")
+            with suppress(KubectlError):  # Not yet.
+                self.kubectl("wait", "--for=delete", "--timeout=5s", *left)
+
+    def left(self):
+        """Return which are there."""
+        listed = self.kubectl("get", "crd", "-o", "name").split()
+        return [name for name in listed if name.endswith(".gateway.networking.k8s.io")]
 
 
 @pytest.fixture(autouse=True)
