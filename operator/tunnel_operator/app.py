@@ -35,6 +35,7 @@ from .adapters.kube_api import KubeApi
 from .adapters.lease import LeaseElector, LeaseName
 from .adapters.relay import ArmRelay
 from .adapters.watch import build_registry, children_with, operator_settings
+from .api import tunnel, tunnel_class
 from .api.keys import Key
 from .api.tunnel_class import TunnelClassSpec
 from .config import Config
@@ -51,7 +52,7 @@ from .runtime.reconciler import Reconciler, World
 from .runtime.resync import Resync
 from .runtime.rollout import Rollout
 from .runtime.sweeper import Sweeper, SweepPolicy
-from .runtime.watches import Watches
+from .runtime.watches import Watch, Watches
 from .runtime.workers import Workers
 from .runtime.workqueue import WorkQueue
 
@@ -115,7 +116,12 @@ async def run(config: Config) -> bool:
         world.cache.routes = await known_routes(api)
         resync = Resync(world.cache, _inventory(config, world, api), queue.add)
         watching = _watching(config, world, queue, hearing.login)
-        work = Work(workers, elector, (elector.keep, _sweep(config, world), resync.run))
+
+        async def prepare() -> None:
+            await watches.until_begun(watching.watches())
+            await resync.fill()
+
+        work = Work(workers, elector, prepare, (elector.keep, _sweep(config, world), resync.run))
         await _run_until_stopped(watching, work, lifecycle, api)
         log.info("operator.stopped", again=lifecycle.is_stale)
         return lifecycle.is_stale
@@ -225,6 +231,9 @@ class Work:
 
     workers: Workers
     elector: LeaseElector
+    prepare: Callable[[], Awaitable[None]]
+    """What has to be done, while this process leads, before anything is decided."""
+
     others: tuple[Callable[[], Coroutine[None, None, None]], ...]
     """What runs beside the workers while this process leads."""
 
@@ -236,7 +245,7 @@ class Work:
         self.is_leading = True
         async with asyncio.TaskGroup() as group:
             others = [group.create_task(other()) for other in self.others]
-            await self.workers.run()
+            await self.workers.run(self.prepare)
             for task in others:
                 task.cancel()
         await self.elector.release()
@@ -250,6 +259,14 @@ class Watching:
     registry: kopf.OperatorRegistry
     settings: kopf.OperatorSettings
     namespaces: tuple[str, ...]
+    with_cluster: bool
+
+    def watches(self) -> set[Watch]:
+        """Return all watches that there will be."""
+        inside = [tunnel.PLURAL, *(plural for _, _, plural in children_with(self.routes))]
+        found = {Watch(name, where) for name in inside for where in self.namespaces or ("",)}
+        cluster = {Watch(tunnel_class.PLURAL, ""), Watch("namespaces", "")}
+        return found | (cluster if self.with_cluster else set())
 
 
 def _watching(
@@ -258,16 +275,11 @@ def _watching(
     queue: WorkQueue[Key],
     login: Callable[[], Awaitable[kopf.AiohttpSession]],
 ) -> Watching:
-    children = children_with(world.cache.routes)
-    registry = build_registry(
-        world.cache,
-        queue.add,
-        login,
-        children,
-        watch_cluster=config.tunnel_classes_file is None,
-    )
+    routes, with_cluster = world.cache.routes, config.tunnel_classes_file is None
+    children = children_with(routes)
+    registry = build_registry(world.cache, queue.add, login, children, watch_cluster=with_cluster)
     settings = operator_settings(children)
-    return Watching(world.cache.routes, registry, settings, config.watch_namespaces)
+    return Watching(routes, registry, settings, config.watch_namespaces, with_cluster)
 
 
 async def _watch_what_is_there(

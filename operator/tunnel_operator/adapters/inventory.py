@@ -1,6 +1,6 @@
 """Lists of what there is in the cluster, without the watches."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from ..api import tunnel, tunnel_class
@@ -49,45 +49,44 @@ class KubeInventory:
         """The kinds of children that can be listed."""
         return tuple(self._collections)
 
-    async def tunnels(self) -> list[Mapping[str, Any]]:
-        """Return the Tunnels that are served."""
-        return await self._everywhere(f"/apis/{GROUP}/{VERSION}", tunnel.PLURAL, {})
+    def tunnels(self) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the Tunnels that are served."""
+        return self._everywhere(f"/apis/{GROUP}/{VERSION}", tunnel.PLURAL, {})
 
     async def classes(self) -> list[Mapping[str, Any]] | None:
         """Return the TunnelClasses; None when they are not the cluster's."""
-        if not self._with_classes:
-            return None
-        return await self._pages(f"/apis/{GROUP}/{VERSION}/{tunnel_class.PLURAL}", {})
+        return await self._of_the_cluster(f"/apis/{GROUP}/{VERSION}/{tunnel_class.PLURAL}")
 
     async def namespaces(self) -> list[Mapping[str, Any]] | None:
         """Return the cluster's namespaces; None when they may not be read, as classes may not."""
-        return await self._pages("/api/v1/namespaces", {}) if self._with_classes else None
+        return await self._of_the_cluster("/api/v1/namespaces")
 
-    async def children(self, kind: Kind) -> list[Mapping[str, Any]]:
-        """Return the objects of a kind that an operator made."""
+    async def children(self, kind: Kind) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the objects of a kind that an operator made."""
         root, plural = self._collections[kind]
-        found = await self._everywhere(root, plural, {"labelSelector": MANAGED_BY_SELECTOR})
-        # Lists name the kind once, and not in their items.
-        return [{**body, "kind": kind.value} for body in found]
+        async for body in self._everywhere(root, plural, {"labelSelector": MANAGED_BY_SELECTOR}):
+            # Lists name the kind once, and not in their items.
+            yield {**body, "kind": kind.value}
+
+    async def _of_the_cluster(self, path: str) -> list[Mapping[str, Any]] | None:
+        return [body async for body in self._pages(path, {})] if self._with_classes else None
 
     async def _everywhere(
         self, root: str, plural: str, query: dict[str, str]
-    ) -> list[Mapping[str, Any]]:
-        if not self._namespaces:
-            return await self._pages(f"{root}/{plural}", query)
-        return [
-            body
-            for namespace in self._namespaces
-            for body in await self._pages(f"{root}/namespaces/{namespace}/{plural}", query)
-        ]
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        places = [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]
+        for place in places:
+            async for body in self._pages(f"{root}{place}/{plural}", query):
+                yield body
 
-    async def _pages(self, path: str, query: dict[str, str]) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = []
+    async def _pages(self, path: str, query: dict[str, str]) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield what is listed, with one page at a time in memory: a thousand Pods take 50 MiB."""
         following = ""
         while True:
             page = {"limit": str(PAGE), **({"continue": following} if following else {})}
             listed = await self._api.request("GET", path, query=query | page)
-            found += listed["items"]
+            for body in listed["items"]:
+                yield body
             following = listed["metadata"].get("continue") or ""
             if not following:
-                return found
+                return

@@ -1,7 +1,9 @@
 """kopf's part: it watches, keeps the cache filled, and says which Tunnel to look at. It decides nothing.
 
-Only indices and event handlers are used. Change handlers lose edits that are made while they run, timers
-and daemons race them, and both keep state on the object.
+Only event handlers are used. Change handlers lose edits that are made while they run, timers and daemons race
+them, and both keep state on the object. Indices hold back all handlers until everything is listed, and each
+object that waits for that is woken by each that is not: with a few thousand objects that takes half a minute
+and 50 MiB. What has to be known before the first pass is listed by runtime.resync instead.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -25,16 +27,10 @@ class Cache(Protocol):
     """Keeps what the watches bring."""
 
     def put_child(self, body: Mapping[str, Any]) -> Key | None:
-        """Take a child's newest state; return its tunnel's key."""
+        """Take a child's newest state; return its tunnel's key if that is news."""
 
     def drop_child(self, body: Mapping[str, Any]) -> Key | None:
-        """Forget a child that is gone; return its tunnel's key."""
-
-    def is_news(self, key: Key, body: Mapping[str, Any]) -> bool:
-        """Tell whether this is something to look at a tunnel for."""
-
-    def is_gone(self, uid: str) -> bool:
-        """Tell whether a child is known to be gone."""
+        """Forget a child that is gone; return its tunnel's key if that is news."""
 
     def put_class(self, klass: TunnelClass) -> None:
         """Take a class's newest state."""
@@ -48,11 +44,17 @@ class Cache(Protocol):
     def drop_namespace(self, name: str) -> None:
         """Forget a namespace that is gone."""
 
+    def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """Return a namespace's labels, as far as they are known."""
+
     def tunnels_in(self, namespace: str) -> Iterable[Key]:
         """Return the tunnels of a namespace."""
 
+    def is_news(self, key: Key, version: str | None) -> bool:
+        """Tell whether this version of a tunnel is later than what is known of it."""
+
     def put_tunnel(self, tunnel: Tunnel) -> None:
-        """Note that a tunnel is there."""
+        """Take a tunnel's newest state."""
 
     def next_in_line(self, namespace: str) -> Key | None:
         """Return the tunnel of a namespace that has waited longest for a place."""
@@ -121,9 +123,7 @@ def build_registry(
 
     The cache holds the classes already then, and does without the labels of namespaces.
 
-    All are coroutines: kopf runs plain functions in threads, and the cache belongs to the event loop. It is
-    filled by index functions because kopf calls no event handler before all indices have
-    been filled from the first listing: no Tunnel is looked at before its children are known.
+    All are coroutines: kopf runs plain functions in threads, and the cache belongs to the event loop.
     """
     registry = kopf.OperatorRegistry()
 
@@ -150,15 +150,7 @@ def children_with(routes: Mapping[Kind, str]) -> tuple[Resource, ...]:
 
 
 def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
-    where = (GROUP, VERSION, "tunnels")
-
-    @kopf.index(*where, id="tunnels", registry=registry)
-    async def remember(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
-        if cache.is_news(Key(namespace or "", name), body):
-            cache.put_tunnel(Tunnel.from_dict(_plain(body)))
-        _shed(body)
-
-    @kopf.on.event(*where, registry=registry)
+    @kopf.on.event(GROUP, VERSION, "tunnels", registry=registry)
     async def changed(
         namespace: str | None, name: str, body: kopf.Body, event: kopf.RawEvent, **_: Any
     ) -> None:
@@ -166,7 +158,8 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
         if event["type"] == "DELETED":
             cache.drop_tunnel(key)
             add(key)
-        elif event["type"] is None or cache.is_news(key, body):
+        elif cache.is_news(key, body["metadata"].get("resourceVersion")):
+            cache.put_tunnel(Tunnel.from_dict(_plain(body)))
             add(key)
         # Each change may leave a place; who takes one is heard of here again, and lets the next one look.
         following = cache.next_in_line(key.namespace)
@@ -175,35 +168,23 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
 
 
 def _register_classes(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
-    where = (GROUP, VERSION, "tunnelclasses")
-
-    @kopf.index(*where, id="classes", registry=registry)
-    async def remember(body: kopf.Body, **_: Any) -> None:
-        cache.put_class(TunnelClass.from_dict(body))
-
-    @kopf.on.event(*where, registry=registry)
-    async def changed(name: str, event: kopf.RawEvent, **_: Any) -> None:
+    @kopf.on.event(GROUP, VERSION, "tunnelclasses", registry=registry)
+    async def changed(name: str, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         if event["type"] == "DELETED":
             cache.drop_class(name)
+        else:
+            cache.put_class(TunnelClass.from_dict(_plain(body)))
         for key in list(cache.tunnels_of(name)):
             add(key)
 
 
 def _register_namespaces(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -> None:
-    where = ("", "v1", "namespaces")
-    told: dict[str, dict[str, str]] = {}
-
-    @kopf.index(*where, id="namespaces", registry=registry)
-    async def remember(name: str, labels: Mapping[str, str], **_: Any) -> None:
-        cache.put_namespace(name, labels)
-
-    @kopf.on.event(*where, registry=registry)
+    @kopf.on.event("", "v1", "namespaces", registry=registry)
     async def changed(name: str, labels: Mapping[str, str], event: kopf.RawEvent, **_: Any) -> None:
         if event["type"] == "DELETED":
             cache.drop_namespace(name)
-            told.pop(name, None)
-        elif told.get(name) != dict(labels):
-            told[name] = dict(labels)
+        elif cache.namespace_labels(name) != dict(labels):
+            cache.put_namespace(name, labels)
             for key in list(cache.tunnels_in(name)):
                 add(key)
 
@@ -211,27 +192,17 @@ def _register_namespaces(registry: kopf.OperatorRegistry, cache: Cache, add: Add
 def _register_children(
     registry: kopf.OperatorRegistry, where: Resource, cache: Cache, add: Add
 ) -> None:
-    group, version, plural = where
-
-    @kopf.index(group, version, plural, id=plural, registry=registry)
-    async def remember(body: kopf.Body, **_: Any) -> None:
-        cache.put_child(_plain(body))
-        _shed(body)
-
-    @kopf.on.event(group, version, plural, registry=registry)
+    @kopf.on.event(*where, registry=registry)
     async def changed(body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         is_gone = event["type"] == "DELETED"
-        is_known_gone = is_gone and cache.is_gone(body["metadata"]["uid"])
         key = cache.drop_child(_plain(body)) if is_gone else cache.put_child(_plain(body))
-        if key is None or is_known_gone:
-            return
-        is_listed = event["type"] is None
-        if is_gone or is_listed or cache.is_news(key, body):
+        if key is not None:
             add(key)
+        _shed(body)
 
 
 def _shed(body: kopf.Body) -> None:
-    """Let go of what nobody reads. kopf holds each object that it lists until it has listed all of them."""
+    """Let go of what nobody reads: kopf holds each object until its task for that object ends."""
     raw = _plain(body)
     raw["metadata"].pop("managedFields", None)
     for part in UNREAD.get(raw["kind"], ()):

@@ -8,10 +8,10 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, cast
 
 from ..api.keys import Key
-from ..api.tunnel import KIND as TUNNEL_KIND
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
 from ..core.access import NAME_LABEL
@@ -25,6 +25,9 @@ Body = Mapping[str, Any]
 
 GONE_KEPT = 10_000
 """How many objects that are gone are remembered: more than can go while an answer is under way."""
+
+WRITTEN_KEPT = 256
+"""Of how many Tunnels it is remembered what a write of ours returned: of those that are worked on."""
 
 SHORT = 40
 
@@ -59,71 +62,41 @@ class Cache:
         self._opening: set[Key] = set()
         self._waiting: set[Key] = set()
         self._gone: OrderedDict[str, None] = OrderedDict()
-        self._no_news: dict[Key, dict[str, int]] = {}
+        self._written: OrderedDict[Key, tuple[Tunnel, datetime]] = OrderedDict()
 
     def put_child(self, body: Body) -> Key | None:
-        """Take a child's newest state; return its tunnel's key. An older state than known is passed over."""
+        """Take a child's newest state; return its tunnel's key if that is something to look at it for.
+
+        No news is a state that is known: from a write of ours, whose pass went on with it, or because
+        nothing has changed that a decision reads. An older state than known is passed over.
+        """
         key, kind = owner_of(body), Kind(body["kind"])
-        if key is None:
+        if key is None or body["metadata"]["uid"] in self._gone:
             return None
-        if body["metadata"]["uid"] in self._gone:
-            return key
-        known = self._children.setdefault(key, {}).get(kind)
-        if known is None or _version(known) < _version(body):
-            lean = self._children[key][kind] = _lean(body)
-            if known is not None and _says_the_same(known, lean):
-                self._note(key, lean)
-        return key
-
-    def put_written(self, body: Body) -> None:
-        """Take a child as a write of ours returned it."""
-        key = self.put_child(body)
-        if key is not None:
-            self._note(key, body)
-
-    def wrote_tunnel(self, tunnel: Tunnel) -> None:
-        """Take a Tunnel as a write of ours returned it, and as it has been looked at.
-
-        An answer that comes after the watch has brought a later state, or the end, is passed over.
-        """
-        key, version = tunnel.key, _tunnel_version(tunnel)
-        known = self._tunnels.get(key)
-        if known is not None and known.version < version:
-            self._know(tunnel)
-            self._brought.pop(key, None)
-            self._no_news.setdefault(key, {})[TUNNEL_KIND] = version
-
-    def is_news(self, key: Key, body: Body) -> bool:
-        """Tell whether a watch brings something to look at a tunnel for.
-
-        What a write of ours returned is none: the pass that wrote it went on with that. Nor is an object in
-        which nothing has changed that a decision reads.
-        """
-        seen = self._no_news.get(key, {}).get(body["kind"])
-        return seen is None or _version(body) > seen
-
-    def _note(self, key: Key, body: Body) -> None:
-        self._no_news.setdefault(key, {})[body["kind"]] = _version(body)
+        children = self._children.setdefault(key, {})
+        known = children.get(kind)
+        if known is not None and _version(known) >= _version(body):
+            return None
+        lean = children[kind] = _lean(body)
+        return None if known is not None and _says_the_same(known, lean) else key
 
     def drop_child(self, body: Body) -> Key | None:
-        """Forget a child that is gone, unless a later one has taken its name; return its tunnel's key."""
-        key, kind = owner_of(body), Kind(body["kind"])
-        if key is None:
+        """Forget a child that is gone, unless a later one has taken its name.
+
+        Return its tunnel's key if that is news.
+        """
+        key, kind, uid = owner_of(body), Kind(body["kind"]), body["metadata"]["uid"]
+        if key is None or uid in self._gone:
             return None
-        self._gone[body["metadata"]["uid"]] = None
+        self._gone[uid] = None
         if len(self._gone) > GONE_KEPT:
             self._gone.popitem(last=False)
         known = self._children.get(key, {}).get(kind)
-        if known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]:
+        if known is not None and known["metadata"]["uid"] == uid:
             del self._children[key][kind]
-            self._no_news.get(key, {}).pop(kind, None)
             if not self._children[key]:
                 del self._children[key]
         return key
-
-    def is_gone(self, uid: str) -> bool:
-        """Tell whether a child is known to be gone, of those that went of late."""
-        return uid in self._gone
 
     def children(self, key: Key) -> Mapping[Kind, Child]:
         """Return the children of one tunnel."""
@@ -179,14 +152,33 @@ class Cache:
         """Yield the tunnels of a namespace."""
         return (key for key in self._tunnels if key.namespace == namespace)
 
+    def is_news(self, key: Key, version: str | None) -> bool:
+        """Tell whether this version of a tunnel is later than what is known of it, from a write of ours or before."""
+        known = self._tunnels.get(key)
+        return known is None or not version or known.version < int(version)
+
     def put_tunnel(self, tunnel: Tunnel) -> None:
-        """Take a tunnel's state, if it is newer than what is known, and what it has to do with its class."""
-        known, version = self._tunnels.get(tunnel.key), _tunnel_version(tunnel)
-        if known is None or not version or known.version < version:
+        """Take a tunnel's state, if it is news, and what it has to do with its class."""
+        if self.is_news(tunnel.key, tunnel.metadata.resource_version):
             self._know(tunnel)
             self._brought[tunnel.key] = tunnel
 
+    def wrote_tunnel(self, tunnel: Tunnel, now: datetime, *, is_ours: bool) -> None:
+        """Take a Tunnel as a write of ours returned it, with nothing new in it if all that changed is ours.
+
+        An answer that comes after the watch has brought a later state, or the end, is passed over.
+        """
+        known = self._tunnels.get(tunnel.key)
+        self._written.pop(tunnel.key, None)
+        if is_ours and known is not None and known.version < _tunnel_version(tunnel):
+            self._know(tunnel)
+            self._written[tunnel.key] = tunnel, now
+            if len(self._written) > WRITTEN_KEPT:
+                self._written.popitem(last=False)
+
     def _know(self, tunnel: Tunnel) -> None:
+        self._brought.pop(tunnel.key, None)
+        self._written.pop(tunnel.key, None)
         self._tunnels[tunnel.key] = _Known(
             named=tunnel.spec.tunnel_class_name,
             bound=class_name_of(tunnel, ()),
@@ -195,9 +187,13 @@ class Cache:
         )
         (self._waiting.add if is_waiting(tunnel) else self._waiting.discard)(tunnel.key)
 
-    def take_tunnel(self, key: Key) -> Tunnel | None:
-        """Return what was brought of a tunnel since it was last taken; it is not kept for longer."""
-        return self._brought.pop(key, None)
+    def take_tunnel(self, key: Key, since: datetime) -> Tunnel | None:
+        """Return the newest that is known of a tunnel: what the watch brought, or a write since then returned.
+
+        Each is given once. It is not kept for longer, as a thousand that nobody looks at would be.
+        """
+        tunnel, at = self._written.pop(key, (None, since))
+        return self._brought.pop(key, tunnel if at > since else None)
 
     def knows_newer(self, tunnel: Tunnel) -> bool:
         """Tell whether the watch has brought a later state of a Tunnel than this."""
@@ -233,7 +229,7 @@ class Cache:
         """Forget a tunnel that is gone, and what deleted classes said that no tunnel needs any more."""
         self._tunnels.pop(key, None)
         self._brought.pop(key, None)
-        self._no_news.pop(key, None)
+        self._written.pop(key, None)
         self._opening.discard(key)
         self._waiting.discard(key)
         for name in [name for name in self._gone_classes if not any(self.tunnels_of(name))]:

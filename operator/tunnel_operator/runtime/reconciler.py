@@ -84,17 +84,18 @@ class World:
 class _Pass(Round):
     """What all actions of one round are about."""
 
-    def __init__(self, tunnel: Tunnel, klass: TunnelClass | None, cache: Cache) -> None:
+    def __init__(self, tunnel: Tunnel, world: World) -> None:
         super().__init__(tunnel)
         self.key = tunnel.key
-        self.klass = klass
-        self._cache = cache
+        self.klass = world.cache.class_of(tunnel)
+        self._world = world
 
     def keep(self, written: Tunnel | None) -> None:
         """Take what a write returned; its echo by the watch is no news if nobody else has changed it."""
         super().keep(written)
-        if written is not None and written.is_like(self.tunnel):
-            self._cache.wrote_tunnel(written)
+        if written is not None:
+            is_ours = written.is_like(self.tunnel)
+            self._world.cache.wrote_tunnel(written, self._world.clock(), is_ours=is_ours)
 
 
 class Reconciler:
@@ -120,7 +121,7 @@ class Reconciler:
                 world.recorder.forget(key)
                 world.rollout.forget(key)
                 return None
-            current = _Pass(tunnel, world.cache.class_of(tunnel), world.cache)
+            current = _Pass(tunnel, world)
             if not self._is_mine(current.klass):
                 world.recorder.forget(key)
                 return None
@@ -145,8 +146,8 @@ class Reconciler:
         return world.clock() + timedelta(seconds=1)
 
     async def _newest(self, key: Key) -> Tunnel | None:
-        """Return the Tunnel as the watch has just brought it, or else as it is now."""
-        brought = self._world.cache.take_tunnel(key)
+        """Return the Tunnel as the watch or a write of ours has just brought it, or else as it is now."""
+        brought = self._world.cache.take_tunnel(key, self._world.clock() - READ_AGAIN)
         return await self._world.cluster.get_tunnel(key) if brought is None else brought
 
     def _is_mine(self, klass: TunnelClass | None) -> bool:
@@ -262,9 +263,9 @@ class Reconciler:
             case ApplyForwarderPod(manifest, is_known):
                 secret = world.cache.children(current.key).get(Kind.SECRET)
                 pod = with_secret_version(manifest, secret.version if secret else "")
-                world.cache.put_written(await world.cluster.apply(pod, is_known=is_known))
+                world.cache.put_child(await world.cluster.apply(pod, is_known=is_known))
             case ApplyObject(manifest, is_known):
-                world.cache.put_written(await world.cluster.apply(manifest, is_known=is_known))
+                world.cache.put_child(await world.cluster.apply(manifest, is_known=is_known))
             case DeleteObject():
                 await self._delete_object(current, action)
             case _:
@@ -307,7 +308,7 @@ class Reconciler:
                     world.relay, klass, name, names.send_rule(tunnel), expires_at
                 )
                 secret = with_token(manifest, token.reveal())
-                world.cache.put_written(await world.cluster.apply(secret, is_known=is_known))
+                world.cache.put_child(await world.cluster.apply(secret, is_known=is_known))
                 world.memory.keep_lease(current.key, world.clock())
             case _:
                 assert_never(action)
@@ -344,7 +345,7 @@ class Reconciler:
             current.key.namespace, action.kind, action.name, action.uid
         )
         if left is not None:
-            world.cache.put_written(left)
+            world.cache.put_child(left)
         else:
             gone = world.cache.children(current.key).get(action.kind)
             if gone is not None and gone.uid == action.uid:

@@ -1,11 +1,14 @@
-"""Compares what the watches have brought with what there is, so that what a watch missed is missed for minutes only.
+"""Compares what the watches have brought with what there is: before the first pass, and every few minutes.
 
-A watch that has to begin anew lists what is there, and nothing tells of what has gone meanwhile. One that
-dies quietly tells nothing at all.
+The first time it makes sure that all is known before anything is decided. After that it bounds for how long
+something is missed: a watch that has to begin anew lists what is there, and nothing tells of what has gone
+meanwhile; one that dies quietly tells nothing at all.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -14,13 +17,15 @@ import structlog
 from ..api.keys import Key
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
+from ..core import backoff
 from ..core.observed import Kind
 from ..errors import TunnelError
-from .cache import Cache, owner_of
+from .cache import Cache
 
 INTERVAL = timedelta(minutes=5)
 
 Body = Mapping[str, Any]
+Sleep = Callable[[float], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +37,8 @@ class Inventory(Protocol):
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of children that can be listed."""
 
-    async def tunnels(self) -> list[Body]:
-        """Return the Tunnels that are served."""
+    def tunnels(self) -> AsyncIterator[Body]:
+        """Yield the Tunnels that are served."""
 
     async def classes(self) -> list[Body] | None:
         """Return the TunnelClasses; None when they are not the cluster's."""
@@ -41,8 +46,8 @@ class Inventory(Protocol):
     async def namespaces(self) -> list[Body] | None:
         """Return the cluster's namespaces; None when they may not be read."""
 
-    async def children(self, kind: Kind) -> list[Body]:
-        """Return the objects of a kind that an operator made."""
+    def children(self, kind: Kind) -> AsyncIterator[Body]:
+        """Yield the objects of a kind that an operator made."""
 
 
 class Resync:
@@ -52,8 +57,22 @@ class Resync:
         self._cache = cache
         self._inventory = inventory
         self._add = add
+        self._is_filled = False
 
-    async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    async def fill(self, sleep: Sleep = asyncio.sleep) -> None:
+        """Return once all is known that there is, and have every Tunnel looked at. Tries until it can."""
+        for attempt in itertools.count(1):
+            try:
+                await self.compare()
+                break
+            except TunnelError as error:
+                log.warning("resync.failed", reason=error.reason, message=error.message)
+                await sleep(backoff.delay(attempt, 0.0).total_seconds())
+        self._is_filled = True
+        for key in self._cache.tunnels():
+            self._add(key)
+
+    async def run(self, sleep: Sleep = asyncio.sleep) -> None:
         """Compare every few minutes, for ever."""
         while True:
             await sleep(INTERVAL.total_seconds())
@@ -98,35 +117,33 @@ class Resync:
     async def _compare_children(self, kind: Kind) -> None:
         # Known before the list is made: what comes later is not in it, and not gone.
         known = {str(body["metadata"]["uid"]): body for body in self._cache.bodies(kind)}
-        listed = {
-            str(body["metadata"]["uid"]): body for body in await self._inventory.children(kind)
-        }
-        for uid in known.keys() - listed.keys():
-            self._missed([self._cache.drop_child(known[uid])], f"a {kind} that is gone")
-        for uid, body in listed.items():
-            key = owner_of(body)
-            before = None if key is None else self._cache.children(key).get(kind)
-            self._cache.put_child(body)
-            after = None if key is None else self._cache.children(key).get(kind)
-            if after is not None and (before is None or after.version != before.version):
-                self._missed([key], f"a {kind} that was changed", uid=uid)
+        async for body in self._inventory.children(kind):
+            uid = str(body["metadata"]["uid"])
+            known.pop(uid, None)
+            self._missed([self._cache.put_child(body)], f"a {kind} that was changed", uid=uid)
+        for body in known.values():
+            self._missed([self._cache.drop_child(body)], f"a {kind} that is gone")
 
     async def _compare_tunnels(self) -> None:
         known = set(self._cache.tunnels())
-        listed = {_key(body): body for body in await self._inventory.tunnels()}
-        for key in known - listed.keys():
-            self._cache.drop_tunnel(key)
-            self._missed([key], "a Tunnel that is gone")
-        for key, body in listed.items():
-            self._cache.put_tunnel(Tunnel.from_dict(body))
+        async for body in self._inventory.tunnels():
+            key = _key(body)
+            known.discard(key)
+            if self._cache.is_news(key, body["metadata"].get("resourceVersion")):
+                self._cache.put_tunnel(Tunnel.from_dict(body))
             if not _is_seen_to(body):
                 # Most often because it is being worked on, and then this costs nothing.
                 self._add(key)
+        for key in known:
+            self._cache.drop_tunnel(key)
+            self._missed([key], "a Tunnel that is gone")
 
     def _missed(self, keys: Iterable[Key | None], what: str, **more: Any) -> None:
+        # Before all is known there is nothing that one could have missed.
+        level = logging.INFO if self._is_filled else logging.DEBUG
         for key in list(keys):
             if key is not None:
-                log.info("resync.missed", tunnel=str(key), what=what, **more)
+                log.log(level, "resync.missed", tunnel=str(key), what=what, **more)
                 self._add(key)
 
 

@@ -5,7 +5,9 @@ kopf opens one again that was silent for 70 s, over which the server answers. Si
 nothing gets through, or that kopf does not try any more. Then this process is deaf, leading or not.
 """
 
+import asyncio
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -43,10 +45,21 @@ class Watches:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._heard: dict[Watch, float] = {}
+        self._asked = asyncio.Event()
 
     def asked(self, path: str) -> None:
         """Take that a watch is being opened. Its silence begins when that is tried for the first time."""
         self._heard.setdefault(watch_of(path), self._monotonic())
+        self._asked.set()
+
+    async def until_begun(self, expected: AbstractSet[Watch]) -> None:
+        """Return once all of these have been opened.
+
+        Each begins where a list of its own ended: what goes away from now on is heard of.
+        """
+        while not expected <= self._heard.keys():
+            self._asked.clear()
+            await self._asked.wait()
 
     def heard(self, path: str) -> None:
         """Take that the API server has sent something; that of what is not watched does not matter."""

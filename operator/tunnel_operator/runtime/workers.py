@@ -57,13 +57,18 @@ class Workers:
         """Tell whether a pass has gone on for longer than any can."""
         return self.oldest_pass() > STUCK_AFTER
 
-    async def run(self) -> None:
-        """Work until `drain`. A fault in a pass is logged and its key tried again later."""
+    async def run(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        """Prepare, then work, until `drain`. A fault in a pass is logged and its key tried again later."""
         async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(self._work()) for _ in range(self._count)]
+            working = group.create_task(self._run(prepare))
             await self._draining.wait()
-            for worker in workers:
-                worker.cancel()
+            working.cancel()
+
+    async def _run(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        await prepare()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._count):
+                group.create_task(self._work())
 
     async def drain(self, within: timedelta) -> None:
         """Begin no more passes, give those that run some time to end, then call them off."""

@@ -20,9 +20,13 @@ class Pages:
         return {"metadata": {"continue": more}, "items": items}
 
 
+async def listed(bodies):
+    return [body async for body in bodies]
+
+
 async def test_lists_all_pages_and_names_the_kind():
     api = Pages(api_v1_pods=["a", "b", "c"])
-    found = await KubeInventory(api, (), with_classes=True).children(Kind.POD)
+    found = await listed(KubeInventory(api, (), with_classes=True).children(Kind.POD))
     assert [body["metadata"]["name"] for body in found] == ["a", "b", "c"]
     assert {body["kind"] for body in found} == {"Pod"}
     assert set(api.asked) == {("/api/v1/pods", "app.kubernetes.io/managed-by=tunnel-operator")}
@@ -33,8 +37,16 @@ async def test_lists_the_namespaces_that_are_watched_and_no_others():
     api.collections = {
         f"apis/tunnels.dev/v1alpha1/namespaces/{name}/tunnels": [name] for name in ("one", "two")
     }
-    found = await KubeInventory(api, ("one", "two"), with_classes=False).tunnels()
+    found = await listed(KubeInventory(api, ("one", "two"), with_classes=False).tunnels())
     assert [body["metadata"]["name"] for body in found] == ["one", "two"]
+
+
+async def test_holds_one_page_at_a_time():
+    api = Pages(api_v1_pods=["a", "b", "c"])
+    bodies = KubeInventory(api, (), with_classes=True).children(Kind.POD)
+    assert (await anext(bodies))["metadata"]["name"] == "a"
+    assert len(api.asked) == 1
+    await bodies.aclose()
 
 
 async def test_classes_of_a_file_are_not_the_clusters():
@@ -50,5 +62,5 @@ async def test_routes_are_listed_where_they_are_served():
     inventory = KubeInventory(api, (), with_classes=False, routes=routes)
     assert Kind.HTTP_ROUTE in inventory.kinds
     assert Kind.TCP_ROUTE not in inventory.kinds
-    [found] = await inventory.children(Kind.HTTP_ROUTE)
+    [found] = await listed(inventory.children(Kind.HTTP_ROUTE))
     assert found["kind"] == "HTTPRoute"

@@ -1,11 +1,14 @@
-from support.tunnels import a_class, a_tunnel, tunnel_body
+from datetime import timedelta
+
+from support.tunnels import NOON, a_class, a_tunnel, tunnel_body
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION
 from tunnel_operator.core.observed import Kind
-from tunnel_operator.runtime.cache import GONE_KEPT, Cache
+from tunnel_operator.runtime.cache import GONE_KEPT, WRITTEN_KEPT, Cache
 
 KEY = Key("imaging", "mri-7")
+SECOND = timedelta(seconds=1)
 
 
 def pod(version, uid="u1", **more):
@@ -52,7 +55,7 @@ def test_an_answer_that_comes_after_the_watch_reported_its_object_gone_brings_no
     cache.put_child(pod(10))
     cache.drop_child(pod(12))
     # The answer to our own delete: on its way out, which it has got to the end of meanwhile.
-    assert cache.put_child(pod(11)) == KEY
+    assert cache.put_child(pod(11)) is None
     assert cache.children(KEY) == {}
     cache.put_child(pod(13, uid="u2"))
     assert version(cache) == "13"
@@ -102,38 +105,35 @@ def test_finds_a_tunnels_class_and_a_classs_tunnels():
 
 def test_the_watch_brings_no_news_of_our_own_newest_write():
     cache = Cache()
-    cache.put_written(pod(10))
-    assert not cache.is_news(KEY, pod(9))
-    assert not cache.is_news(KEY, pod(10))
-    assert cache.is_news(KEY, pod(11))
+    cache.put_child(pod(10))
+    assert cache.put_child(pod(9)) is None
+    assert cache.put_child(pod(10)) is None
+    assert cache.put_child(pod(11, status={"phase": "Failed"})) == KEY
     cache.drop_child(pod(11))
-    assert cache.is_news(KEY, pod(10))
+    assert cache.put_child(pod(12, uid="u2")) == KEY
 
 
 def test_a_change_that_no_decision_reads_is_no_news():
     cache = Cache()
-    cache.put_child(pod(1, status={"phase": "Pending"}))
-    assert cache.is_news(KEY, pod(1))
-    cache.put_child(pod(2, status={"phase": "Running", "podIP": "10.244.0.9"}))
-    assert not cache.is_news(KEY, pod(2))
-    cache.put_child(pod(3, status={"phase": "Failed"}))
-    assert cache.is_news(KEY, pod(3))
+    assert cache.put_child(pod(1, status={"phase": "Pending"})) == KEY
+    assert cache.put_child(pod(2, status={"phase": "Running", "podIP": "10.244.0.9"})) is None
+    assert version(cache) == "2"
+    assert cache.put_child(pod(3, status={"phase": "Failed"})) == KEY
 
 
 def test_each_version_of_a_secret_is_news_since_its_token_is_not_kept():
     cache = Cache()
-    for version in (1, 2):
-        secret = pod(version, data={"config.json": "eyJ9"}) | {"kind": "Secret"}
-        cache.put_child(secret)
-        assert cache.is_news(KEY, secret)
+    for number in (1, 2):
+        secret = pod(number, data={"config.json": "eyJ9"}) | {"kind": "Secret"}
+        assert cache.put_child(secret) == KEY
 
 
-def test_what_our_own_delete_ended_is_known_to_be_gone():
+def test_the_end_of_a_child_is_news_once():
     cache = Cache()
     cache.put_child(pod(1))
-    assert not cache.is_gone("u1")
-    cache.drop_child(pod(1))
-    assert cache.is_gone("u1")
+    assert cache.drop_child(pod(1)) == KEY
+    # The watch's word of what our own delete ended.
+    assert cache.drop_child(pod(2)) is None
 
 
 def test_a_later_state_of_a_tunnel_is_known_of_and_not_taken_back():
@@ -147,40 +147,66 @@ def test_a_later_state_of_a_tunnel_is_known_of_and_not_taken_back():
     assert not cache.knows_newer(late)
 
 
+def versions(*numbers):
+    return (Tunnel.from_dict(with_version(tunnel_body(), str(number))) for number in numbers)
+
+
 def test_what_the_watch_brought_of_a_tunnel_is_taken_once():
     cache = Cache()
-    first, second = (
-        Tunnel.from_dict(with_version(tunnel_body(), version)) for version in ("7", "12")
-    )
+    first, second = versions(7, 12)
     cache.put_tunnel(first)
-    assert cache.take_tunnel(KEY) is first
-    assert cache.take_tunnel(KEY) is None
+    assert cache.take_tunnel(KEY, NOON) is first
+    assert cache.take_tunnel(KEY, NOON) is None
     cache.put_tunnel(first)
-    assert cache.take_tunnel(KEY) is None
+    assert cache.take_tunnel(KEY, NOON) is None
     cache.put_tunnel(second)
     cache.drop_tunnel(KEY)
-    assert cache.take_tunnel(KEY) is None
+    assert cache.take_tunnel(KEY, NOON) is None
 
 
 def test_an_answer_to_our_own_write_brings_no_tunnel_back_that_is_gone_or_has_changed():
     cache = Cache()
-    first, written, edited = (
-        Tunnel.from_dict(with_version(tunnel_body(), version)) for version in ("7", "8", "9")
-    )
+    first, written, edited = versions(7, 8, 9)
     cache.put_tunnel(first)
     cache.drop_tunnel(KEY)
-    cache.wrote_tunnel(written)
+    cache.wrote_tunnel(written, NOON, is_ours=True)
     assert len(cache) == 0
     cache.put_tunnel(edited)
-    cache.wrote_tunnel(written)
-    assert cache.take_tunnel(KEY) is edited
+    cache.wrote_tunnel(written, NOON, is_ours=True)
+    assert cache.take_tunnel(KEY, NOON) is edited
 
 
-def test_what_was_brought_before_our_own_write_is_not_taken():
+def test_what_a_write_of_ours_returned_is_taken_once_and_not_when_it_is_old():
     cache = Cache()
-    cache.put_tunnel(Tunnel.from_dict(with_version(tunnel_body(), "7")))
-    cache.wrote_tunnel(Tunnel.from_dict(with_version(tunnel_body(), "12")))
-    assert cache.take_tunnel(KEY) is None
+    before, written, later = versions(7, 12, 13)
+    cache.put_tunnel(before)
+    cache.wrote_tunnel(written, NOON, is_ours=True)
+    assert not cache.is_news(KEY, "12")
+    assert cache.take_tunnel(KEY, NOON - SECOND) is written
+    assert cache.take_tunnel(KEY, NOON - SECOND) is None
+    cache.wrote_tunnel(later, NOON, is_ours=True)
+    assert cache.take_tunnel(KEY, NOON + SECOND) is None
+
+
+def test_a_tunnel_that_somebody_else_changed_beside_our_write_is_read_anew_until_the_watch_brings_it():
+    cache = Cache()
+    before, written, changed = versions(7, 12, 14)
+    cache.put_tunnel(before)
+    cache.wrote_tunnel(written, NOON, is_ours=True)
+    cache.wrote_tunnel(changed, NOON, is_ours=False)
+    assert cache.take_tunnel(KEY, NOON - SECOND) is None
+    assert cache.is_news(KEY, "14")
+    cache.put_tunnel(changed)
+    assert cache.take_tunnel(KEY, NOON) is changed
+
+
+def test_what_our_writes_returned_is_kept_of_a_bounded_number():
+    cache = Cache()
+    for number in range(WRITTEN_KEPT + 5):
+        body = tunnel_body(f"mri-{number}")
+        cache.put_tunnel(Tunnel.from_dict(with_version(body, "1")))
+        cache.wrote_tunnel(Tunnel.from_dict(with_version(body, "2")), NOON, is_ours=True)
+    assert len(cache._written) == WRITTEN_KEPT
 
 
 def test_a_pod_is_kept_without_what_no_decision_needs():

@@ -7,6 +7,7 @@ from support.tunnels import class_body, tunnel_body
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.core.observed import Kind
 from tunnel_operator.errors import Retryable
+from tunnel_operator.runtime.cache import Cache
 from tunnel_operator.runtime.resync import Resync
 
 
@@ -23,7 +24,8 @@ class WorldInventory:
     async def tunnels(self):
         if self.is_away:
             raise Retryable(Reason.UNAVAILABLE, "The Kubernetes API can not be reached.")
-        return copy.deepcopy(list(self.world.cluster.tunnels.values()))
+        for body in copy.deepcopy(list(self.world.cluster.tunnels.values())):
+            yield body
 
     async def classes(self):
         return self.listed_classes
@@ -36,7 +38,8 @@ class WorldInventory:
 
     async def children(self, kind):
         found = self.world.cluster.children.items()
-        return [copy.deepcopy(body) for (_, k, _), body in found if k is kind]
+        for body in [copy.deepcopy(body) for (_, k, _), body in found if k is kind]:
+            yield body
 
 
 @pytest.fixture
@@ -119,6 +122,22 @@ async def test_a_class_that_was_changed_or_went_unseen_has_its_tunnels_looked_at
     await world.resync.compare()
     assert world.added == [world.key] * 2
     assert world.cache.classes() == []
+
+
+async def test_at_the_beginning_all_is_known_and_every_tunnel_looked_at(world):
+    cache, added = Cache(), []
+    world.inventory.is_away = True
+    waits = []
+
+    async def sleep(seconds):
+        waits.append(seconds)
+        world.inventory.is_away = len(waits) < 3
+
+    await Resync(cache, world.inventory, added.append).fill(sleep)
+    assert waits == sorted(waits)
+    assert len(waits) == 3
+    assert set(added) == {world.key}
+    assert cache.children(world.key).keys() == world.cache.children(world.key).keys()
 
 
 async def test_goes_on_when_the_api_is_away(world):

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from tunnel_operator.runtime.watches import LONGEST_SILENCE, Watch, Watches, watch_of
@@ -82,3 +84,15 @@ def test_what_is_silent_for_too_long_is_named(events, now, sentence):
 def test_the_silence_of_each_watch_is_known():
     watches = told(*OPENED, (61, "heard", PODS), now=71)
     assert watches.silences() == {Watch("pods", ""): 10, Watch("tunnels", "imaging"): 70}
+
+
+async def test_tells_when_all_that_will_be_watched_is():
+    watches = Watches(lambda: 0.0)
+    waiting = asyncio.ensure_future(watches.until_begun({watch_of(PODS), watch_of(TUNNELS)}))
+    for path in (PODS, "/api/v1/secrets"):
+        watches.asked(path)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    watches.asked(TUNNELS)
+    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(watches.until_begun({watch_of(PODS)}), 5)

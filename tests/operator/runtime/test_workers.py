@@ -14,6 +14,10 @@ from tunnel_operator.runtime.workqueue import WorkQueue
 A, B = Key("n", "a"), Key("n", "b")
 
 
+async def at_once():
+    """Prepare nothing."""
+
+
 class Stand:
     """Workers over a queue, with passes that the test decides about."""
 
@@ -53,7 +57,7 @@ class Stand:
 @pytest.fixture
 async def stand():
     stand = Stand()
-    running = asyncio.create_task(stand.workers.run())
+    running = asyncio.create_task(stand.workers.run(at_once))
     yield stand
     stand.gate.set()
     await stand.workers.drain(timedelta(seconds=5))
@@ -86,6 +90,27 @@ async def test_comes_back_when_the_pass_asked_for_it(stand):
     stand.answers[A] = NOON + timedelta(milliseconds=5)
     stand.queue.add(A)
     await stand.until(lambda: stand.visits.count(A) == 2)
+
+
+@pytest.mark.parametrize("is_prepared", [True, False])
+async def test_no_pass_begins_before_all_is_prepared_and_draining_waits_for_nothing(
+    stand, is_prepared
+):
+    prepared, visits = asyncio.Event(), []
+
+    async def reconcile(key):
+        visits.append((key, prepared.is_set()))
+
+    queue = WorkQueue(asyncio.get_running_loop().call_later)
+    workers = Workers(queue, reconcile, count=1, clock=lambda: NOON, observe=lambda *_: None)
+    running = asyncio.create_task(workers.run(prepared.wait))
+    queue.add(A)
+    if is_prepared:
+        prepared.set()
+        await stand.until(lambda: visits)
+    await workers.drain(timedelta(milliseconds=1))
+    await asyncio.wait_for(running, 5)
+    assert visits == ([(A, True)] if is_prepared else [])
 
 
 async def test_a_pass_that_hangs_is_noticed(stand):
@@ -132,7 +157,7 @@ async def test_workers_end_although_a_pass_makes_a_failure_of_the_call_to(stand)
         clock=lambda: NOON,
         observe=lambda outcome, _: stand.outcomes.append(outcome),
     )
-    running = asyncio.create_task(workers.run())
+    running = asyncio.create_task(workers.run(at_once))
     queue.add(A)
     await stand.until(lambda: queue.active == 1)
     running.cancel()
