@@ -36,7 +36,7 @@ async def test_opens_shows_and_closes_a_tunnel(stage):
     events = stage.kubectl.items("events.events.k8s.io", "-n", stage.namespace)
     events.sort(key=lambda event: event["eventTime"])
     about = [e["reason"] for e in events if e["regarding"]["kind"] == "Tunnel"]
-    assert about[0] == "Opening"
+    assert "Opening" not in about
     assert about[-1] == "Open"
 
     stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")

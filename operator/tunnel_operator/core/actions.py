@@ -168,7 +168,7 @@ class Plan:
     recheck_at: datetime | None = None
     notices: tuple[Notice, ...] = ()
     reached: frozenset[Step] = frozenset()
-    """Steps that have nothing left to do: should one have failed before, that says nothing any more."""
+    """Steps that failed and have nothing left to do: that they failed says nothing any more."""
 
     stage: Stage | None = None
     """Where the forwarder of a tunnel that is open, or is to be, is with what is wanted of it."""

@@ -1,8 +1,9 @@
 """What is missing in the cluster: the forwarder's Secret and Pod, and what leads to it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from ..api.tunnel import Tunnel
@@ -34,9 +35,12 @@ DOUBT_AFTER = timedelta(seconds=30)
 Azure without our being told, and the first sign of it is that the token opens nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Children:
-    """What is wanted and what is seen of a tunnel's objects in the cluster."""
+    """What is wanted and what is seen of a tunnel's objects in the cluster.
+
+    It has no slots, which a cached property needs: each manifest is made once, with its digest.
+    """
 
     tunnel: Tunnel
     terms: Terms
@@ -44,72 +48,90 @@ class Children:
     expires_at: datetime
     now: datetime
 
-    def missing(self) -> Iterator[Action]:
-        """Yield what is left to do, in its order: the kubelet is slow to notice a Secret that comes late."""
-        yield from self._secret()
-        # Nobody gets in before it is settled who may.
-        yield from self._policy()
-        yield from self._pod()
-        yield from self._exposure()
+    @cached_property
+    def missing(self) -> tuple[Action, ...]:
+        """What is left to do, in its order: the kubelet is slow to notice a Secret that comes late."""
+        return (
+            *self._missing_secret(),
+            # Nobody gets in before it is settled who may.
+            *self._missing_object(Kind.NETWORK_POLICY),
+            *self._missing_pod(),
+            *(action for kind in WAYS for action in self._missing_object(kind)),
+        )
 
+    @cached_property
+    def unapplied(self) -> frozenset[Kind]:
+        """The kinds, but for Secret and Pod, of which an object is wanted and not there as it is wanted."""
+        return frozenset(
+            kind
+            for kind, wanted in self._objects.items()
+            if (seen := self._seen(kind)) is None or not is_applied(wanted, seen.body)
+        )
+
+    @cached_property
     def stage(self) -> Stage:
-        """Return where the forwarder is with what is wanted of it."""
+        """Where the forwarder is with what is wanted of it."""
         pod = self._seen(Kind.POD)
-        wanted = _revision(Child(make_pod(self.tunnel, self.terms)))
-        is_outdated = pod is not None and _revision(pod) != wanted
+        is_outdated = pod is not None and self._is_outdated(pod)
         return stage_of(pod, self.observed, is_outdated=is_outdated)
 
-    def _secret(self) -> Iterator[Action]:
-        if self._is_leased() and not self._is_doubtful():
+    @cached_property
+    def _secret(self) -> dict[str, Any]:
+        return make_secret(self.tunnel, self.terms, self.expires_at)
+
+    @cached_property
+    def _pod(self) -> dict[str, Any]:
+        return make_pod(self.tunnel, self.terms)
+
+    @cached_property
+    def _objects(self) -> Mapping[Kind, dict[str, Any]]:
+        """What is wanted besides Secret and Pod."""
+        ways = wanted_objects(self.tunnel, self.terms, self.observed)
+        clients = self.tunnel.spec.allowed_clients
+        if clients is None:
+            return ways
+        return {**ways, Kind.NETWORK_POLICY: make_network_policy(self.tunnel, clients)}
+
+    def _missing_secret(self) -> Iterator[Action]:
+        if self._is_leased and not self._is_doubtful():
             return
         yield ApplyForwarderSecret(
-            make_secret(self.tunnel, self.terms, self.expires_at),
+            self._secret,
             self.terms.hybrid_connection,
             self.expires_at,
             is_known=self._seen(Kind.SECRET) is not None,
         )
 
-    def _pod(self) -> Iterator[Action]:
-        manifest, pod = make_pod(self.tunnel, self.terms), self._seen(Kind.POD)
+    def _missing_pod(self) -> Iterator[Action]:
+        pod = self._seen(Kind.POD)
         if pod is None:
-            yield ApplyForwarderPod(manifest, is_known=False)
+            yield ApplyForwarderPod(self._pod, is_known=False)
         elif pod.is_deleting:
             return
-        elif self.stage() is Stage.WAITS and not self._is_spent(pod):
+        elif self.stage is Stage.WAITS and not self._is_spent(pod):
             # Nor can it be told at once of a changed Secret: the kubelet brings it that in a minute or so.
             return
-        elif self._is_spent(pod) or _revision(pod) != _revision(Child(manifest)):
+        elif self._is_spent(pod) or self._is_outdated(pod):
             yield DeleteObject(Kind.POD, names.forwarder(self.tunnel), pod.uid)
         elif not self._is_told(pod):
             # The changed annotation makes the kubelet bring the new Secret into the Pod at once.
-            yield ApplyForwarderPod(manifest, is_known=True)
+            yield ApplyForwarderPod(self._pod, is_known=True)
 
-    def _exposure(self) -> Iterator[Action]:
-        wanted = wanted_objects(self.tunnel, self.terms, self.observed)
-        for kind in WAYS:
-            yield from self._object(kind, wanted.get(kind))
-
-    def _policy(self) -> Iterator[Action]:
-        clients = self.tunnel.spec.allowed_clients
-        wanted = None if clients is None else make_network_policy(self.tunnel, clients)
-        yield from self._object(Kind.NETWORK_POLICY, wanted)
-
-    def _object(self, kind: Kind, wanted: dict[str, Any] | None) -> Iterator[Action]:
+    def _missing_object(self, kind: Kind) -> Iterator[Action]:
         """Yield what makes an object as it is wanted, or removes it."""
         seen = self._seen(kind)
-        if wanted is None:
-            if seen is not None and not seen.is_deleting:
-                yield DeleteObject(kind, str(seen.body["metadata"]["name"]), seen.uid)
-        elif seen is None or not is_applied(wanted, seen.body):
-            yield ApplyObject(wanted, is_known=seen is not None)
+        if kind in self.unapplied:
+            yield ApplyObject(self._objects[kind], is_known=seen is not None)
+        elif kind not in self._objects and seen is not None and not seen.is_deleting:
+            yield DeleteObject(kind, str(seen.body["metadata"]["name"]), seen.uid)
 
     def _seen(self, kind: Kind) -> Child | None:
         return self.observed.children.get(kind)
 
+    @cached_property
     def _is_leased(self) -> bool:
         """Whether the Secret is there and holds what the forwarder is to be told now."""
-        secret = self._seen(Kind.SECRET)
-        wanted = Child(make_secret(self.tunnel, self.terms, self.expires_at))
+        secret, wanted = self._seen(Kind.SECRET), Child(self._secret)
         return secret is not None and (
             secret.annotation(LEASE_ANNOTATION) == wanted.annotation(LEASE_ANNOTATION)
         )
@@ -126,10 +148,15 @@ class Children:
         """Whether the Pod was made or last touched for the Secret as it is now."""
         secret = self._seen(Kind.SECRET)
         return (
-            self._is_leased()
+            self._is_leased
             and secret is not None
             and pod.annotation(SECRET_ANNOTATION) == secret.version
         )
+
+    def _is_outdated(self, pod: Child) -> bool:
+        """Whether the Pod was made as it is wanted no longer."""
+        wanted = Child(self._pod)
+        return pod.annotation(REVISION_ANNOTATION) != wanted.annotation(REVISION_ANNOTATION)
 
     def _is_spent(self, pod: Child) -> bool:
         end = end_of(pod)
@@ -146,7 +173,3 @@ def replacement_time(observed: Observed) -> datetime | None:
     """Return when a Pod that ended may be replaced."""
     pod = observed.children.get(Kind.POD)
     return None if pod is None or end_of(pod) is None else created_at(pod) + REPLACE_AFTER
-
-
-def _revision(pod: Child) -> str | None:
-    return pod.annotation(REVISION_ANNOTATION)

@@ -1,13 +1,13 @@
 """What leads to the forwarder: the Service, the Ingress and the routes, and whether they are in effect."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 from ..api.conditions import Finding
 from ..api.reasons import ConditionType, Reason
 from ..api.tunnel import Tunnel
-from .manifests import is_applied, make_ingress, make_route, make_service
+from .manifests import make_ingress, make_route, make_service
 from .observed import Child, Kind, Observed, Step
 from .terms import RouteTerms, Terms
 
@@ -32,11 +32,16 @@ def wanted_objects(
     return wanted
 
 
-def find_exposed(tunnel: Tunnel, terms: Terms, observed: Observed) -> Finding:
-    """Say whether all ways to the forwarder are there, and whether those who carry them out do so."""
+def find_exposed(
+    tunnel: Tunnel, terms: Terms, observed: Observed, unapplied: Container[Kind]
+) -> Finding:
+    """Say whether all ways to the forwarder are there, and whether those who carry them out do so.
+
+    `unapplied` are the kinds of which an object is wanted and not there as it is wanted.
+    """
     kind = ConditionType.EXPOSED
     troubles = chain(
-        _missing(tunnel, terms, observed),
+        _missing(observed, unapplied),
         _unserved(terms, observed),
         _without_address(tunnel, terms, observed),
         _not_accepted(terms, observed),
@@ -46,11 +51,10 @@ def find_exposed(tunnel: Tunnel, terms: Terms, observed: Observed) -> Finding:
     return Finding(type=kind, status="True", reason=Reason.EXPOSED)
 
 
-def _missing(tunnel: Tunnel, terms: Terms, observed: Observed) -> Iterator[Trouble]:
+def _missing(observed: Observed, unapplied: Container[Kind]) -> Iterator[Trouble]:
     failure = observed.failures.get(Step.CHILDREN)
-    for kind, intent in wanted_objects(tunnel, terms, observed).items():
-        seen = observed.children.get(kind)
-        if seen is None or not is_applied(intent, seen.body):
+    for kind in WAYS:
+        if kind in unapplied:
             yield (
                 (failure.reason, failure.message)
                 if failure

@@ -8,24 +8,23 @@ from ..api.reasons import ConditionType, Reason
 from ..api.tunnel import Tunnel
 from .class_choice import class_name_of
 from .exposure import find_exposed
-from .looks import LISTENER_LAG
 from .observed import Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
+from .opening import Opening
 from .ownership import Ownership, ownership
 from .pods import is_ready, trouble
 from .refusal import Refusal
 from .terms import Terms
 
 
-def find_hops(
-    tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
-) -> tuple[Finding, ...]:
+def find_hops(opening: Opening) -> tuple[Finding, ...]:
     """Return a finding for each hop of an opening or open tunnel, in the order of the way."""
+    tunnel, terms, observed = opening.tunnel, opening.terms, opening.observed
     return (
         _accepted(terms, observed),
         _hybrid_connection(tunnel, terms, observed),
-        _device(tunnel, terms, observed, expires_at, now),
+        _device(opening),
         _forwarder(observed),
-        find_exposed(tunnel, terms, observed),
+        find_exposed(tunnel, terms, observed, opening.children.unapplied),
     )
 
 
@@ -126,24 +125,6 @@ def reconciling(reason: Reason, message: str) -> Finding:
     return Finding(type=ConditionType.RECONCILING, status="True", reason=reason, message=message)
 
 
-def is_device_listening(
-    terms: Terms, observed: Observed, expires_at: datetime, now: datetime
-) -> bool:
-    """Tell whether the device agreed to exactly what is wanted now, and listens as far as can be seen.
-
-    A forwarder that is ready has met the device's listener, whatever Azure's count says.
-    """
-    answer, remote = observed.answer, observed.hybrid_connection
-    if answer is None or answer.status.revision != terms.device_revision(expires_at):
-        return False
-    if is_ready(observed.children.get(Kind.POD)) or remote is NoHybridConnection.UNKNOWN:
-        return True
-    if not isinstance(remote, HybridConnection):
-        return False
-    is_fresh = answer.at is not None and now < answer.at + LISTENER_LAG
-    return remote.listener_count > 0 or is_fresh
-
-
 _RUNNING = Finding(
     type=ConditionType.FORWARDER_READY,
     status="True",
@@ -215,16 +196,14 @@ def _hybrid_connection(tunnel: Tunnel, terms: Terms, observed: Observed) -> Find
     )
 
 
-def _device(
-    tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
-) -> Finding:
-    kind, device = ConditionType.DEVICE_LISTENING, tunnel.spec.device
-    failure = observed.failures.get(Step.DEVICE)
+def _device(opening: Opening) -> Finding:
+    kind, tunnel = ConditionType.DEVICE_LISTENING, opening.tunnel
+    failure = opening.observed.failures.get(Step.DEVICE)
     if failure is not None:
         return Finding(type=kind, status="False", reason=failure.reason, message=failure.message)
-    if is_device_listening(terms, observed, expires_at, now):
+    if opening.is_device_listening:
         return _listening(tunnel)
-    message = f"Asking device {str(device)!r} to listen."
+    message = f"Asking device {str(tunnel.spec.device)!r} to listen."
     return Finding(type=kind, status="False", reason=Reason.OPENING, message=message)
 
 

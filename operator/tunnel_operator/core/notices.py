@@ -46,15 +46,23 @@ _CALM = {
 }
 """Reasons that are the ordinary course of things, and what is being done."""
 
+_AT_REST = ("Pending", Reason.EXPIRED, Reason.IDLE, Reason.SUSPENDED)
+"""What Ready says while nobody opens a tunnel: the CRD's default, and how a session ended."""
+
 
 def transitions(before: TunnelStatus, after: TunnelStatus) -> tuple[Notice, ...]:
-    """Return a notice when the reason of Ready changes, or a class has gone; none for the same state again."""
+    """Return a notice when the reason of Ready changes, or a class has gone; none for the same state again.
+
+    Nor is there one when an opening begins: what comes of it has one, mostly within two seconds.
+    """
     found = []
     for kind in (ConditionType.ACCEPTED, ConditionType.READY):
         was, is_now = before.condition(kind), after.condition(kind)
         if is_now is None or (was is not None and was.reason == is_now.reason):
             continue
         reason = Reason(is_now.reason)
+        if reason is Reason.OPENING and (was is None or was.reason in _AT_REST):
+            continue
         if kind is ConditionType.READY or reason in _BY_THE_WAY:
             severity = Severity.NORMAL if reason in _CALM else Severity.WARNING
             message = is_now.message or reason

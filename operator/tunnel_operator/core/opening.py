@@ -1,58 +1,114 @@
 """What is missing on the way from a Tunnel to a device that is reached."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from ..api.tunnel import Tunnel
 from . import names
-from .actions import Action, AddFinalizer, Branch, EnsureHybridConnection, OpenDevice
+from .actions import AddFinalizer, Branch, EnsureHybridConnection, OpenDevice
 from .children import Children
-from .findings import is_device_listening
-from .observed import HybridConnection, Kind, NoHybridConnection, Observed, Step
+from .looks import LISTENER_LAG
+from .observed import Child, HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .ownership import Ownership, ownership
 from .pods import is_ready
 from .terms import Terms
 
 
-def open_branches(
-    tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
-) -> tuple[Branch, ...]:
-    """Return what is missing. Device and children need the hybrid connection, but not each other."""
-    if not tunnel.has_finalizer:
-        return ((AddFinalizer(),),)
-    remote = observed.hybrid_connection
-    if isinstance(remote, HybridConnection) and ownership(tunnel, remote) is Ownership.FOREIGN:
-        return ()
-    if not _is_complete(tunnel, terms, remote):
-        if remote is NoHybridConnection.UNKNOWN or observed.is_waiting(Step.HYBRID_CONNECTION, now):
-            return ()
-        return ((_ensure(tunnel, terms, remote),),)
-    branches = []
-    is_reachable = remote is not NoHybridConnection.UNKNOWN
-    if is_reachable and not observed.is_waiting(Step.DEVICE, now):
-        branches.append(tuple(_device(tunnel, terms, observed, expires_at, now)))
-    if not observed.is_waiting(Step.CHILDREN, now):
-        children = Children(tunnel, terms, observed, expires_at, now)
-        branches.append(tuple(children.missing()))
-    return tuple(branch for branch in branches if branch)
+@dataclass(frozen=True)
+class Opening:
+    """A tunnel that is open or is to be: what is agreed on, what is seen, until when, and what follows.
 
-
-def reached_steps(
-    tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
-) -> frozenset[Step]:
-    """Return the steps whose end is seen to be reached, by whatever way it came about.
-
-    Azure may have done what it did not answer, and a device may find its way back without being asked.
+    It has no slots, which a cached property needs: what several ask for is found out once.
     """
-    remote, pod = observed.hybrid_connection, observed.children.get(Kind.POD)
-    steps = set()
-    if isinstance(remote, HybridConnection) and _is_complete(tunnel, terms, remote):
-        steps.add(Step.HYBRID_CONNECTION)
-    if is_ready(pod) and is_device_listening(terms, observed, expires_at, now):
-        steps.add(Step.DEVICE)
-    if not any(Children(tunnel, terms, observed, expires_at, now).missing()):
-        steps.add(Step.CHILDREN)
-    return frozenset(steps)
+
+    tunnel: Tunnel
+    terms: Terms
+    observed: Observed
+    expires_at: datetime
+    now: datetime
+
+    @cached_property
+    def children(self) -> Children:
+        """Its objects in the cluster."""
+        return Children(self.tunnel, self.terms, self.observed, self.expires_at, self.now)
+
+    @cached_property
+    def is_device_listening(self) -> bool:
+        """Whether the device agreed to exactly what is wanted now, and listens as far as can be seen.
+
+        A forwarder that is ready has met the device's listener, whatever Azure's count says.
+        """
+        answer, remote = self.observed.answer, self.observed.hybrid_connection
+        if answer is None or answer.status.revision != self._device_revision:
+            return False
+        if is_ready(self._pod) or remote is NoHybridConnection.UNKNOWN:
+            return True
+        if not isinstance(remote, HybridConnection):
+            return False
+        is_fresh = answer.at is not None and self.now < answer.at + LISTENER_LAG
+        return remote.listener_count > 0 or is_fresh
+
+    def branches(self) -> tuple[Branch, ...]:
+        """Return what is missing. Device and children need the hybrid connection, but not each other."""
+        tunnel, terms, observed = self.tunnel, self.terms, self.observed
+        if not tunnel.has_finalizer:
+            return ((AddFinalizer(),),)
+        remote = observed.hybrid_connection
+        if isinstance(remote, HybridConnection) and ownership(tunnel, remote) is Ownership.FOREIGN:
+            return ()
+        is_reachable = remote is not NoHybridConnection.UNKNOWN
+        if not _is_complete(tunnel, terms, remote):
+            if not is_reachable or observed.is_waiting(Step.HYBRID_CONNECTION, self.now):
+                return ()
+            return ((_ensure(tunnel, terms, remote),),)
+        branches: list[Branch] = []
+        if is_reachable and not observed.is_waiting(Step.DEVICE, self.now):
+            branches.append(tuple(self._device()))
+        if not observed.is_waiting(Step.CHILDREN, self.now):
+            branches.append(self.children.missing)
+        return tuple(branch for branch in branches if branch)
+
+    def reached(self) -> frozenset[Step]:
+        """Return the steps that failed and whose end is seen to be reached, by whatever way it came about.
+
+        Azure may have done what it did not answer, and a device may find its way back without being asked.
+        """
+        return frozenset(step for step in self.observed.failures if self._is_reached(step))
+
+    def _is_reached(self, step: Step) -> bool:
+        match step:
+            case Step.HYBRID_CONNECTION:
+                remote = self.observed.hybrid_connection
+                is_there = isinstance(remote, HybridConnection)
+                return is_there and _is_complete(self.tunnel, self.terms, remote)
+            case Step.DEVICE:
+                return is_ready(self._pod) and self.is_device_listening
+            case Step.CHILDREN:
+                return not self.children.missing
+            case _:
+                return False
+
+    @property
+    def _pod(self) -> Child | None:
+        return self.observed.children.get(Kind.POD)
+
+    @cached_property
+    def _device_revision(self) -> str:
+        return self.terms.device_revision(self.expires_at)
+
+    def _device(self) -> Iterator[OpenDevice]:
+        if not self.is_device_listening:
+            yield OpenDevice(
+                device=self.tunnel.spec.device,
+                hybrid_connection=self.terms.hybrid_connection,
+                forwards=self.terms.forwards,
+                expires_at=self.expires_at,
+                revision=self._device_revision,
+                is_told=self.terms.is_device_told,
+                is_multiplexed=self.terms.is_multiplexed,
+            )
 
 
 def _is_complete(
@@ -82,18 +138,3 @@ def _ensure(
             isinstance(remote, HybridConnection) and ownership(tunnel, remote) is Ownership.BORROWED
         ),
     )
-
-
-def _device(
-    tunnel: Tunnel, terms: Terms, observed: Observed, expires_at: datetime, now: datetime
-) -> Iterator[Action]:
-    if not is_device_listening(terms, observed, expires_at, now):
-        yield OpenDevice(
-            device=tunnel.spec.device,
-            hybrid_connection=terms.hybrid_connection,
-            forwards=terms.forwards,
-            expires_at=expires_at,
-            revision=terms.device_revision(expires_at),
-            is_told=terms.is_device_told,
-            is_multiplexed=terms.is_multiplexed,
-        )

@@ -18,12 +18,12 @@ from ..api.tunnel import Endpoint, HybridConnectionStatus, SessionStatus, Tunnel
 from ..api.tunnel_class import TunnelClass
 from . import findings, names
 from .actions import Plan
-from .children import Children, replacement_time
+from .children import replacement_time
 from .closing import close, has_given_up, is_closed, is_in_azure
 from .looks import JUST_NOW, LISTENER_LAG, LOOK_AGAIN, POLL
 from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
 from .observed import HybridConnection, Kind, NoHybridConnection, Observed, Step
-from .opening import open_branches, reached_steps
+from .opening import Opening
 from .pods import is_ready
 from .refusal import Refusal
 from .session import Session, ended_session, recorded_session, session_of, with_totals
@@ -83,8 +83,8 @@ def _plan_session(tunnel: Tunnel, terms: Terms, observed: Observed, now: datetim
 def _plan_open(
     tunnel: Tunnel, terms: Terms, session: Session, observed: Observed, now: datetime
 ) -> Plan:
-    status = _open_status(tunnel, terms, session, observed, now)
-    branches = open_branches(tunnel, terms, observed, session.expires_at, now)
+    opening = Opening(tunnel, terms, observed, session.expires_at, now)
+    status = _open_status(opening, session)
     is_open = any(c.type == "Ready" and c.status == "True" for c in status.conditions)
     looked_at = observed.looked_at or now
     look_at = looked_at + (POLL if is_open else LOOK_AGAIN)
@@ -101,15 +101,19 @@ def _plan_open(
     times.append(announce_at)
     is_news = now >= announce_at and observed.announced != session.expires_at
     notices = (expiry(session.expires_at),) if is_news else ()
-    stage = Children(tunnel, terms, observed, session.expires_at, now).stage()
-    reached = reached_steps(tunnel, terms, observed, session.expires_at, now)
-    return Plan(branches, status, _next(times, now), notices, reached, stage)
+    return Plan(
+        opening.branches(),
+        status,
+        _next(times, now),
+        notices,
+        opening.reached(),
+        opening.children.stage,
+    )
 
 
-def _open_status(
-    tunnel: Tunnel, terms: Terms, session: Session, observed: Observed, now: datetime
-) -> TunnelStatus:
-    hops = findings.find_hops(tunnel, terms, observed, session.expires_at, now)
+def _open_status(opening: Opening, session: Session) -> TunnelStatus:
+    tunnel, terms, observed = opening.tunnel, opening.terms, opening.observed
+    hops = findings.find_hops(opening)
     is_there = isinstance(observed.hybrid_connection, HybridConnection)
     made = HybridConnectionStatus(name=terms.hybrid_connection)
     return TunnelStatus(
@@ -132,7 +136,7 @@ def _open_status(
             tunnel.status.conditions,
             findings.summarize(hops, observed, session.expires_at),
             generation=tunnel.metadata.generation,
-            now=now,
+            now=opening.now,
         ),
     )
 

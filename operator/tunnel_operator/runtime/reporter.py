@@ -91,7 +91,7 @@ class Reporter:
         tunnel = current.newest or current.tunnel
         before = tunnel.status
         ours = before.model_copy(update={"conditions": tuple(_ours(before.conditions))})
-        if status.to_dict() == ours.to_dict():
+        if status == ours:
             return
         self._leadership.require()
         current.keep(await self._cluster.apply_status(tunnel, status))

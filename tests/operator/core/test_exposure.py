@@ -1,7 +1,10 @@
+from datetime import timedelta
+
 import pytest
 
 from support.operator_world import ROUTES
-from support.tunnels import GATEWAY, IMAGE, a_class, a_tunnel
+from support.tunnels import GATEWAY, IMAGE, NOON, a_class, a_tunnel
+from tunnel_operator.core.children import Children
 from tunnel_operator.core.exposure import find_exposed, wanted_objects
 from tunnel_operator.core.observed import Child, Kind, Observed
 from tunnel_operator.core.terms import agree
@@ -33,7 +36,9 @@ def found(*conditions, served=ROUTES, parent=GATEWAY):
         status = {"parents": [{"parentRef": parent, "conditions": said}]}
         metadata = body["metadata"] | {"generation": 2}
         children[kind] = Child(body | {"metadata": metadata, "status": status})
-    return find_exposed(TUNNEL, TERMS, Observed(routes=served, children=children))
+    observed = Observed(routes=served, children=children)
+    unapplied = Children(TUNNEL, TERMS, observed, NOON + timedelta(hours=1), NOON).unapplied
+    return find_exposed(TUNNEL, TERMS, observed, unapplied)
 
 
 def test_a_tunnel_is_exposed_once_the_gateways_controller_has_taken_all_routes():

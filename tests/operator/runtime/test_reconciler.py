@@ -103,7 +103,7 @@ async def test_says_what_it_waits_for_once(world):
     assert (world.cluster.writes["status"], world.azure.calls.total()) == (writes, 0)
     await world.pass_time(key, timedelta(seconds=5))
     assert world.ready(key) == ("True", "Open")
-    assert [notice.reason for notice in world.told] == ["Opening", "Starting", "Open"]
+    assert [notice.reason for notice in world.told] == ["Starting", "Open"]
 
 
 async def test_a_forwarder_that_was_drained_is_replaced(world):
@@ -206,13 +206,12 @@ async def test_people_are_told_of_transitions_once(world):
     await world.pass_time(key, timedelta(minutes=45))
     told = [(notice.severity.value, notice.reason.value) for notice in world.told]
     assert told == [
-        ("Normal", "Opening"),
         ("Warning", "DeviceOffline"),
         ("Normal", "Starting"),
         ("Normal", "Open"),
     ]
     await world.pass_time(key, timedelta(minutes=20))
-    assert [notice.reason.value for notice in world.told[4:]] == ["ExpiresSoon", "Expired"]
+    assert [notice.reason.value for notice in world.told[3:]] == ["ExpiresSoon", "Expired"]
 
 
 async def test_a_device_is_told_that_one_socket_may_be_shared(world):
