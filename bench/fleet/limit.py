@@ -5,6 +5,7 @@ Pod is Ready. It asks nobody anything and decides nothing.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -28,6 +29,7 @@ class Limit:
         self._workers = workers
         self._seen: set[str] = set()
         self._tunnels: dict[tuple[str, str], Body] = {}
+        self._made: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._work: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -55,7 +57,7 @@ class Limit:
             if is_ready and meta["uid"] not in self._seen and "deletionTimestamp" not in meta:
                 self._seen.add(meta["uid"])
                 tunnel = self._tunnels[meta["namespace"], meta["labels"]["tunnels.dev/tunnel"]]
-                self._work.put_nowait(lambda tunnel=tunnel: self._status(tunnel, "True"))
+                self._work.put_nowait(lambda tunnel=tunnel: self._finish(tunnel))
 
     async def _open(self, tunnel: Body) -> None:
         await self._apply_tunnel(tunnel, "", {"finalizers": [FINALIZER]}, {})
@@ -64,6 +66,13 @@ class Limit:
             meta = manifest["metadata"]
             path = namespaced(_PATHS[manifest["kind"]], meta["namespace"])
             await self._kube("PATCH", f"{path}/{meta['name']}{_FORCED}", manifest, APPLY)
+
+        self._made[tunnel["metadata"]["uid"]].set()
+
+    async def _finish(self, tunnel: Body) -> None:
+        # What is deleted before all of it is there leaves something behind.
+        await self._made[tunnel["metadata"]["uid"]].wait()
+        await self._status(tunnel, "True")
 
     async def _close(self, tunnel: Body) -> None:
         for manifest in self._children(tunnel):

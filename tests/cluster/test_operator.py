@@ -1,5 +1,7 @@
 """One tunnel's life, through the official SDKs, a real API server and the operator's own rights."""
 
+import json
+
 import pytest
 
 from support.kubectl import KubectlError, eventually
@@ -174,6 +176,25 @@ async def test_a_service_of_somebody_else_is_left_alone(stage):
     stage.apply()
     await stage.until_ready_is("False", "NameTaken")
     assert stage.kubectl.get("service", "mri-7", "-n", stage.namespace) == before
+
+
+async def test_what_an_earlier_namesake_left_is_waited_for(stage):
+    where = ("-n", stage.namespace)
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    await stage.operator.stop()
+    no_finalizer = json.dumps({"metadata": {"finalizers": None}})
+    stage.kubectl("patch", "tunnel", "mri-7", *where, "--type=merge", "-p", no_finalizer)
+    stage.kubectl("delete", "tunnel", "mri-7", *where)
+    stage.apply()
+    await stage.operator.start()
+    await stage.until_ready_is("False", "NameTaken")
+    # No garbage collector runs here; the test plays it.
+    for kind in ("secret/mri-7-forwarder", "pod/mri-7-forwarder", "service/mri-7"):
+        stage.kubectl("delete", kind, *where, "--grace-period=0", "--force")
+    await stage.until_ready_is("True", "Open", within=60)
 
 
 async def test_no_key_and_no_token_reaches_log_status_or_pod(stage):

@@ -16,7 +16,7 @@ from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import FINALIZER, Tunnel, TunnelStatus
 from tunnel_operator.core.observed import Kind
-from tunnel_operator.errors import Terminal
+from tunnel_operator.errors import Retryable, Terminal
 from tunnel_operator.runtime.cache import Cache
 
 Hook = Callable[[str], None]
@@ -68,13 +68,8 @@ class FakeCluster:
         metadata = manifest["metadata"]
         where = (metadata["namespace"], Kind(manifest["kind"]), metadata["name"])
         there = self.children.get(where)
-        owner = metadata["ownerReferences"][0]["uid"]
-        if (
-            not is_known
-            and there is not None
-            and there["metadata"]["ownerReferences"] != (metadata["ownerReferences"])
-        ):
-            raise Terminal(Reason.NAME_TAKEN, f"{where} is not {owner}'s")
+        if there is not None:
+            _refuse_foreign(there["metadata"], metadata, is_known=is_known)
         self.writes[manifest["kind"]] += 1
         body = copy.deepcopy(dict(manifest))
         kept = there["metadata"] if there else {}
@@ -128,3 +123,15 @@ class FakeCluster:
             for where, body in self.children.items()
             if body["metadata"]["ownerReferences"][0]["uid"] != uid
         }
+
+
+def _refuse_foreign(there: Mapping[str, Any], wanted: Mapping[str, Any], *, is_known: bool) -> None:
+    """Refuse as the operator does when it has looked, and as the API server does otherwise."""
+    [mine], owners = wanted["ownerReferences"], there.get("ownerReferences") or ()
+    if all(owner["uid"] == mine["uid"] for owner in owners) and (owners or is_known):
+        return
+    if is_known:
+        raise Terminal(Reason.REJECTED, "Only one reference can have Controller set to true.")
+    is_namesakes = any(owner["name"] == mine["name"] for owner in owners)
+    error = Retryable if is_namesakes else Terminal
+    raise error(Reason.NAME_TAKEN, f"{wanted['name']} is not {mine['uid']}'s")

@@ -10,7 +10,7 @@ from ..api.reasons import Reason
 from ..api.tunnel import FINALIZER, Tunnel, TunnelStatus
 from ..core.names import MANAGER
 from ..core.observed import Kind
-from ..errors import Terminal
+from ..errors import Retryable, Terminal
 from .discovery import ROUTE_PLURALS
 from .kube_api import APPLY, ConflictError, KubeApi, NotFoundError
 
@@ -115,15 +115,22 @@ class KubeCluster:
             body = await self._api.request("GET", path)
         except NotFoundError:
             return
-        owner = manifest["metadata"]["ownerReferences"][0]["uid"]
+        wanted = manifest["metadata"]["ownerReferences"][0]
         owners = body["metadata"].get("ownerReferences") or ()
-        if all(reference["uid"] != owner for reference in owners):
-            name = manifest["metadata"]["name"]
-            raise Terminal(
+        if any(owner["uid"] == wanted["uid"] for owner in owners):
+            return
+        what = f"There is a {manifest['kind']} {manifest['metadata']['name']!r} already that"
+        if any(
+            (owner["kind"], owner["name"]) == (wanted["kind"], wanted["name"]) for owner in owners
+        ):
+            raise Retryable(
                 Reason.NAME_TAKEN,
-                f"There is a {manifest['kind']} {name!r} already that does not belong to this Tunnel. "
-                "Delete it, or give the Tunnel another name.",
+                f"{what} was an earlier Tunnel's of this name. Kubernetes removes it in a moment.",
             )
+        raise Terminal(
+            Reason.NAME_TAKEN,
+            f"{what} does not belong to this Tunnel. Delete it, or give the Tunnel another name.",
+        )
 
 
 def _key(tunnel: Tunnel) -> Key:

@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 from typing import Any
 
 from ..api.reasons import Reason
-from ..api.tunnel import DeviceStatus, SessionStatus
+from ..api.tunnel import KIND, DeviceStatus, SessionStatus, Tunnel
 from ..api.tunnel_class import DeletionPolicy
 
 
@@ -94,6 +94,15 @@ class Child:
     def uid(self) -> str:
         """Tells this object from an earlier or later one of the same name."""
         return str(self.body["metadata"]["uid"])
+
+    def is_anothers(self, tunnel: Tunnel) -> bool:
+        """Whether it is an earlier namesake's, which Kubernetes collects when it gets to it.
+
+        One that has lost its owner is taken for the tunnel's, by its label, and gets it back.
+        """
+        owners = self.body["metadata"].get("ownerReferences") or ()
+        uids = {owner["uid"] for owner in owners if owner["kind"] == KIND}
+        return bool(uids) and tunnel.metadata.uid not in uids
 
     @property
     def version(self) -> str:

@@ -99,8 +99,13 @@ class Cache:
         return key
 
     def children(self, key: Key) -> Mapping[Kind, Child]:
-        """Return the children of one tunnel."""
+        """Return the children of all tunnels that have or had this key."""
         return {kind: Child(body) for kind, body in self._children.get(key, {}).items()}
+
+    def children_of(self, tunnel: Tunnel) -> Mapping[Kind, Child]:
+        """Return the children of this very tunnel, and of no earlier one of its name."""
+        found = self.children(tunnel.key)
+        return {kind: child for kind, child in found.items() if not child.is_anothers(tunnel)}
 
     def bodies(self, kind: Kind) -> list[Body]:
         """Return all children of a kind."""

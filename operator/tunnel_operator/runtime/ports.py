@@ -48,7 +48,7 @@ class Cluster(Protocol):
         """Make an object as the manifest says and return it as it is then.
 
         When it was not known before, one that is already there and not the owner's is left alone: that
-        raises Terminal with NAME_TAKEN.
+        raises Terminal with NAME_TAKEN, or Retryable if it was the owner's earlier namesake's.
         """
 
     async def delete(

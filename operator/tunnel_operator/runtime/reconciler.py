@@ -169,7 +169,7 @@ class Reconciler:
             has_place=klass is None or self._world.cache.has_place(tunnel, klass),
             hybrid_connection=remote,
             looked_at=look.at if look else None,
-            children=self._world.cache.children(current.key),
+            children=self._world.cache.children_of(tunnel),
             routes=self._world.cache.routes,
             answer=answer,
             leased_at=memory.leased_at(current.key),
@@ -190,7 +190,7 @@ class Reconciler:
         if current.klass is None:
             return NoHybridConnection.UNKNOWN
         tunnel, klass, look = current.tunnel, current.klass.spec, world.memory.look(current.key)
-        pod = world.cache.children(current.key).get(Kind.POD)
+        pod = world.cache.children_of(tunnel).get(Kind.POD)
         if look is not None and not looks.is_due(
             tunnel, look, pod, world.memory.answer(current.key), now
         ):
@@ -261,7 +261,7 @@ class Reconciler:
             case RemoveFinalizer():
                 current.keep(await world.cluster.set_finalizer(tunnel, present=False))
             case ApplyForwarderPod(manifest, is_known):
-                secret = world.cache.children(current.key).get(Kind.SECRET)
+                secret = world.cache.children_of(tunnel).get(Kind.SECRET)
                 pod = with_secret_version(manifest, secret.version if secret else "")
                 world.cache.put_child(await world.cluster.apply(pod, is_known=is_known))
             case ApplyObject(manifest, is_known):
@@ -347,7 +347,7 @@ class Reconciler:
         if left is not None:
             world.cache.put_child(left)
         else:
-            gone = world.cache.children(current.key).get(action.kind)
+            gone = world.cache.children_of(current.tunnel).get(action.kind)
             if gone is not None and gone.uid == action.uid:
                 world.cache.drop_child(gone.body)
 

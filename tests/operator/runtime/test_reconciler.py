@@ -248,10 +248,34 @@ async def test_a_changed_pod_template_replaces_the_pod_and_nothing_else(world):
     assert changed == {"status", "Pod", "delete Pod"}
 
 
+async def test_what_an_earlier_namesake_left_is_waited_for(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    left = dict(world.cluster.children)
+    assert len(left) == 3
+    # Somebody has taken the finalizer away, and the garbage collector comes late.
+    del world.cluster.tunnels[key]
+    await world.settle(key)
+    world.apply(tunnel_body(uid="11111111-0000-0000-0000-000000000000"))
+    await world.settle(key)
+    assert world.ready(key) == ("False", "NameTaken")
+    assert world.cluster.children == left
+    world.cluster.children.clear()
+    for body in left.values():
+        world.cache.drop_child(body)
+    world.now += timedelta(seconds=30)
+    await world.settle(key)
+    assert world.ready(key) == ("True", "Open")
+
+
 async def test_a_service_of_somebody_else_is_left_alone(world):
     foreign = {
         "kind": "Service",
-        "metadata": {"name": "mri-7", "namespace": "imaging", "ownerReferences": [{"uid": "x"}]},
+        "metadata": {
+            "name": "mri-7",
+            "namespace": "imaging",
+            "ownerReferences": [{"kind": "Deployment", "name": "web", "uid": "x"}],
+        },
     }
     world.cluster.children["imaging", Kind.SERVICE, "mri-7"] = foreign
     key = world.apply(tunnel_body())
