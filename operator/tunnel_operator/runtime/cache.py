@@ -195,9 +195,9 @@ class Cache:
     def take_tunnel(self, key: Key, since: datetime) -> Tunnel | None:
         """Return the newest that is known of a tunnel: what the watch brought, or a write since then returned.
 
-        Each is given once. It is not kept for longer, as a thousand that nobody looks at would be.
+        What the watch brought is given once, and not kept as a thousand that nobody looks at would be.
         """
-        tunnel, at = self._written.pop(key, (None, since))
+        tunnel, at = self._written.get(key, (None, since))
         return self._brought.pop(key, tunnel if at > since else None)
 
     def knows_newer(self, tunnel: Tunnel) -> bool:
