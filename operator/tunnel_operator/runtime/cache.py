@@ -171,11 +171,12 @@ class Cache:
     def wrote_tunnel(self, tunnel: Tunnel, now: datetime, *, is_ours: bool) -> None:
         """Take a Tunnel as a write of ours returned it, with nothing new in it if all that changed is ours.
 
-        An answer that comes after the watch has brought a later state, or the end, is passed over.
+        An answer that comes after the watch has brought a later state, or the end, is passed over. Often the
+        watch is first with this same state.
         """
         known = self._tunnels.get(tunnel.key)
         self._written.pop(tunnel.key, None)
-        if is_ours and known is not None and known.version < _tunnel_version(tunnel):
+        if is_ours and known is not None and known.version <= _tunnel_version(tunnel):
             self._know(tunnel)
             self._written[tunnel.key] = tunnel, now
             if len(self._written) > WRITTEN_KEPT:

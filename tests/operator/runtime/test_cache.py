@@ -187,6 +187,16 @@ def test_what_a_write_of_ours_returned_is_taken_until_it_is_old():
     assert cache.take_tunnel(KEY, NOON) is None
 
 
+def test_a_watch_that_is_faster_than_the_answer_to_our_write_takes_nothing_away():
+    cache = Cache()
+    before, written = versions(7, 12)
+    cache.put_tunnel(before)
+    cache.put_tunnel(written)
+    cache.wrote_tunnel(written, NOON, is_ours=True)
+    for _ in range(2):
+        assert cache.take_tunnel(KEY, NOON - SECOND) is written
+
+
 def test_a_tunnel_that_somebody_else_changed_beside_our_write_is_read_anew_until_the_watch_brings_it():
     cache = Cache()
     before, written, changed = versions(7, 12, 14)
