@@ -116,15 +116,18 @@ async def run(config: Config) -> bool:
         world.cache.routes = await known_routes(api)
         resync = Resync(world.cache, _inventory(config, world, api), queue.add)
         watching = _watching(config, world, queue, hearing.login)
-
-        async def prepare() -> None:
-            await watches.until_begun(watching.watches())
-            await resync.fill()
-
-        work = Work(workers, elector, prepare, (elector.keep, _sweep(config, world), resync.run))
+        others = (elector.keep, _sweep(config, world), resync.run)
+        work = Work(workers, elector, partial(_know_all, watches, watching, resync), others)
         await _run_until_stopped(watching, work, lifecycle, api)
         log.info("operator.stopped", again=lifecycle.is_stale)
         return lifecycle.is_stale
+
+
+async def _know_all(watches: Watches, watching: "Watching", resync: Resync) -> None:
+    """Learn of all that there is, in a way that loses nothing of what changes meanwhile."""
+    await watches.until_begun(watching.watches())
+    tunnels = await resync.fill()
+    log.info("operator.working", tunnels=tunnels)
 
 
 def _world(

@@ -59,8 +59,11 @@ class Resync:
         self._add = add
         self._is_filled = False
 
-    async def fill(self, sleep: Sleep = asyncio.sleep) -> None:
-        """Return once all is known that there is, and have every Tunnel looked at. Tries until it can."""
+    async def fill(self, sleep: Sleep = asyncio.sleep) -> int:
+        """Return once all is known that there is, and have every Tunnel looked at. Tries until it can.
+
+        Return how many there are.
+        """
         for attempt in itertools.count(1):
             try:
                 await self.compare()
@@ -69,8 +72,10 @@ class Resync:
                 log.warning("resync.failed", reason=error.reason, message=error.message)
                 await sleep(backoff.delay(attempt, 0.0).total_seconds())
         self._is_filled = True
-        for key in self._cache.tunnels():
+        tunnels = self._cache.tunnels()
+        for key in tunnels:
             self._add(key)
+        return len(tunnels)
 
     async def run(self, sleep: Sleep = asyncio.sleep) -> None:
         """Compare every few minutes, for ever."""

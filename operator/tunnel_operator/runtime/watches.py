@@ -40,24 +40,29 @@ def watch_of(path: str) -> Watch:
 
 
 class Watches:
-    """Knows since when each watch has been silent. One that was never begun is not missed."""
+    """Knows since when each watch has been silent. One that is neither begun nor waited for is not missed."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._heard: dict[Watch, float] = {}
+        self._begun: set[Watch] = set()
         self._asked = asyncio.Event()
 
     def asked(self, path: str) -> None:
         """Take that a watch is being opened. Its silence begins when that is tried for the first time."""
-        self._heard.setdefault(watch_of(path), self._monotonic())
+        watch = watch_of(path)
+        self._heard.setdefault(watch, self._monotonic())
+        self._begun.add(watch)
         self._asked.set()
 
     async def until_begun(self, expected: AbstractSet[Watch]) -> None:
-        """Return once all of these have been opened.
+        """Return once all of these have been opened; until then, each is missed from now on.
 
-        Each begins where a list of its own ended: what goes away from now on is heard of.
+        Each begins where a list of its own ended: what goes away after this is heard of.
         """
-        while not expected <= self._heard.keys():
+        for watch in expected:
+            self._heard.setdefault(watch, self._monotonic())
+        while not expected <= self._begun:
             self._asked.clear()
             await self._asked.wait()
 

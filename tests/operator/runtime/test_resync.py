@@ -133,7 +133,7 @@ async def test_at_the_beginning_all_is_known_and_every_tunnel_looked_at(world):
         waits.append(seconds)
         world.inventory.is_away = len(waits) < 3
 
-    await Resync(cache, world.inventory, added.append).fill(sleep)
+    assert await Resync(cache, world.inventory, added.append).fill(sleep) == 1
     assert waits == sorted(waits)
     assert len(waits) == 3
     assert set(added) == {world.key}

@@ -86,13 +86,20 @@ def test_the_silence_of_each_watch_is_known():
     assert watches.silences() == {Watch("pods", ""): 10, Watch("tunnels", "imaging"): 70}
 
 
-async def test_tells_when_all_that_will_be_watched_is():
-    watches = Watches(lambda: 0.0)
+async def test_tells_when_all_that_will_be_watched_is_and_misses_what_is_not():
+    time = [0.0]
+    watches = Watches(lambda: time[0])
     waiting = asyncio.ensure_future(watches.until_begun({watch_of(PODS), watch_of(TUNNELS)}))
     for path in (PODS, "/api/v1/secrets"):
         watches.asked(path)
         await asyncio.sleep(0)
         assert not waiting.done()
+    time[0] = 1 + BOUND
+    for path in (PODS, "/api/v1/secrets"):
+        watches.heard(path)
+    assert "watch of tunnels in imaging" in watches.stale()
     watches.asked(TUNNELS)
+    watches.heard(TUNNELS)
     await asyncio.wait_for(waiting, 5)
+    assert watches.stale() is None
     await asyncio.wait_for(watches.until_begun({watch_of(PODS)}), 5)
