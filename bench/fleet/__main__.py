@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -177,7 +178,12 @@ def main() -> None:
                 continue
             print(f"{name}, {count} Tunnels", flush=True)
             where = Path(folder) / f"{name}-{count}"
-            records.append(asyncio.run(scenario(name, count, where, **options)))
+            try:
+                records.append(asyncio.run(scenario(name, count, where, **options)))
+            except BaseExceptionGroup as group:
+                # Each device is a group in a group: more than Python shows of its own accord.
+                traceback.TracebackException.from_exception(group, max_group_depth=100).print()
+                raise SystemExit(1) from None
             print(json.dumps(records[-1]), flush=True)
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "operator.json").write_text(json.dumps(records, indent=1) + "\n")

@@ -90,7 +90,7 @@ def operator_settings(children: Iterable[Resource]) -> kopf.OperatorSettings:
     settings.networking.request_timeout = 60
     # Never written by the handlers below; it would name the culprit if one of another kind were added.
     # Each object that changes has a task of kopf's for so long; a burst of changes has thousands.
-    settings.queueing.idle_timeout = 1
+    settings.queueing.idle_timeout = 0.1
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.finalizer = f"{GROUP}/kopf-unused"
     for _, _, plural in children:

@@ -49,6 +49,10 @@ def is_due(
     """
     if look is None:
         return True
+    if _is_over(tunnel):
+        # Nobody but us has anything to do there any more, and a question would take the call that the tunnel
+        # has stood in line for to be taken down: with more of them than calls, none would ever go.
+        return now >= look.at + POLL
     if is_ready(pod):
         return now >= look.at + (POLL if is_open(tunnel) else LOOK_AGAIN)
     if is_open(tunnel):
@@ -69,6 +73,13 @@ def needs_rules(tunnel: Tunnel, look: Look | None, pod: Child | None, now: datet
         return False
     share = zlib.crc32(tunnel.metadata.uid.encode()) / (1 << 32)
     return now >= look.rules_at + RULES_AGAIN * (1 + share) / 2
+
+
+def _is_over(tunnel: Tunnel) -> bool:
+    """Tell whether the tunnel is being taken down or has been."""
+    session = tunnel.status.session
+    has_ended = session is not None and session.generation == tunnel.metadata.generation
+    return tunnel.is_deleting or has_ended
 
 
 def is_open(tunnel: Tunnel) -> bool:

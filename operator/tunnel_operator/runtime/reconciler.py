@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -287,15 +289,15 @@ class Reconciler:
                 world.memory.keep_lease(current.key, None)
                 world.memory.keep_answer(current.key, None)
             case DeleteHybridConnection(name):
-                world.memory.keep_look(current.key, None)
-                await world.relay.delete(klass.spec, name)
+                with self._changing(current):
+                    await world.relay.delete(klass.spec, name)
                 self._keep_look(current, NoHybridConnection.ABSENT)
             case RetainHybridConnection():
-                world.memory.keep_look(current.key, None)
-                await world.relay.retain(klass.spec, action)
+                with self._changing(current):
+                    await world.relay.retain(klass.spec, action)
             case DeleteRules(name, rules):
-                world.memory.keep_look(current.key, None)
-                await world.relay.delete_rules(klass.spec, name, rules)
+                with self._changing(current):
+                    await world.relay.delete_rules(klass.spec, name, rules)
             case OpenDevice():
                 await self._open_device(current, klass, action)
             case CloseDevice(device):
@@ -316,11 +318,25 @@ class Reconciler:
     async def _ensure(
         self, current: _Pass, klass: TunnelClass, action: EnsureHybridConnection
     ) -> None:
-        # What a call that fails leaves behind is not known.
-        self._world.memory.keep_look(current.key, None)
-        made = await self._world.relay.ensure(klass.spec, action)
+        with self._changing(current):
+            made = await self._world.relay.ensure(klass.spec, action)
         if made is not None:
             self._keep_look(current, made)
+
+    @contextmanager
+    def _changing(self, current: _Pass) -> Iterator[None]:
+        """Forget what was found in Azure, since what a call that fails leaves behind is not known.
+
+        A call that was put off has not been made. To ask anew for its turn would use the turn up.
+        """
+        memory = self._world.memory
+        look = memory.look(current.key)
+        memory.keep_look(current.key, None)
+        try:
+            yield
+        except Postponed:
+            memory.keep_look(current.key, look)
+            raise
 
     def _keep_look(self, current: _Pass, found: HybridConnection | NoHybridConnection) -> None:
         now = self._world.clock()
