@@ -182,6 +182,10 @@ class Cache:
             if len(self._written) > WRITTEN_KEPT:
                 self._written.popitem(last=False)
 
+    def found_gone(self, key: Key) -> None:
+        """Take that a write of ours found no such Tunnel any more, which the watch will tell of, too."""
+        self._written.pop(key, None)
+
     def _know(self, tunnel: Tunnel) -> None:
         self._brought.pop(tunnel.key, None)
         self._written.pop(tunnel.key, None)

@@ -1,14 +1,14 @@
 """What one process remembers of its attempts. Losing it costs an early repetition and nothing else."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from ..api.keys import Key
 from ..core import backoff
 from ..core.looks import Look
-from ..core.observed import DeviceAnswer, Failure, Step
+from ..core.observed import DeviceAnswer, Failure, HybridConnection, Step
 from ..errors import Postponed, Terminal, TunnelError
 
 POSTPONED_SPREAD = timedelta(seconds=2)
@@ -22,6 +22,7 @@ class _Entry:
     revision: Revision
     failures: dict[Step, Failure] = field(default_factory=dict)
     answer: DeviceAnswer | None = None
+    is_device_closed: bool = False
     leased_at: datetime | None = None
     announced: datetime | None = None
     look: Look | None = None
@@ -94,7 +95,23 @@ class Memory:
 
     def keep_answer(self, key: Key, answer: DeviceAnswer | None) -> None:
         """Record what the device agreed to, or that it holds no longer."""
-        self._entries.setdefault(key, _Entry(())).answer = answer
+        entry = self._entries.setdefault(key, _Entry(()))
+        entry.answer = answer
+        entry.is_device_closed = False
+
+    def is_device_closed(self, key: Key) -> bool:
+        """Tell whether the device was told to close, and nothing else since."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.is_device_closed
+
+    def keep_closed(self, key: Key) -> None:
+        """Record that the device was told to close: what it agreed to holds no longer, and it does not listen."""
+        self.keep_answer(key, None)
+        entry = self._entries[key]
+        entry.is_device_closed = True
+        if entry.look is not None and isinstance(entry.look.found, HybridConnection):
+            found = replace(entry.look.found, listener_count=0)
+            entry.look = replace(entry.look, found=found)
 
     def leased_at(self, key: Key) -> datetime | None:
         """Return when the forwarder's token was last made in this process."""

@@ -95,7 +95,9 @@ class _Pass(Round):
     def keep(self, written: Tunnel | None) -> None:
         """Take what a write returned; its echo by the watch is no news if nobody else has changed it."""
         super().keep(written)
-        if written is not None:
+        if written is None:
+            self._world.cache.found_gone(self.key)
+        else:
             is_ours = written.is_like(self.tunnel)
             self._world.cache.wrote_tunnel(written, self._world.clock(), is_ours=is_ours)
 
@@ -163,7 +165,8 @@ class Reconciler:
         remote = await self._look(current, now)
         look = memory.look(current.key)
         answer = memory.answer(current.key)
-        if answer is None and tunnel.status.device is not None:
+        is_closed = memory.is_device_closed(current.key)
+        if answer is None and tunnel.status.device is not None and not is_closed:
             answer = DeviceAnswer(tunnel.status.device)
         klass = current.klass
         # Nothing is waited for between this and noting that the tunnel is opened: no two take the same place.
@@ -304,7 +307,7 @@ class Reconciler:
                 is_told = klass.spec.hybrid_connection_naming is Naming.TUNNEL
                 request = ends.close_request(tunnel) if is_told else None
                 await world.devices.close(klass.spec, device, request)
-                world.memory.keep_answer(current.key, None)
+                world.memory.keep_closed(current.key)
             case ApplyForwarderSecret(manifest, name, expires_at, is_known):
                 token = await ends.token(
                     world.relay, klass, name, names.send_rule(tunnel), expires_at

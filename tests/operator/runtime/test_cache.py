@@ -209,6 +209,15 @@ def test_a_tunnel_that_somebody_else_changed_beside_our_write_is_read_anew_until
     assert cache.take_tunnel(KEY, NOON) is changed
 
 
+def test_what_a_write_returned_is_not_taken_after_another_has_found_nothing():
+    cache = Cache()
+    before, written = versions(7, 12)
+    cache.put_tunnel(before)
+    cache.wrote_tunnel(written, NOON, is_ours=True)
+    cache.found_gone(KEY)
+    assert cache.take_tunnel(KEY, NOON - SECOND) is None
+
+
 def test_what_our_writes_returned_is_kept_of_a_bounded_number():
     cache = Cache()
     for number in range(WRITTEN_KEPT + 5):

@@ -2,9 +2,12 @@
 
 from datetime import timedelta
 
+import pytest
+
 from support.operator_world import ended_status
 from support.tunnels import tunnel_body
 from tunnel_operator.core.observed import Kind
+from tunnel_operator.errors import Postponed
 
 
 async def test_deleting_removes_everything_and_tells_the_device(world):
@@ -37,6 +40,26 @@ async def test_a_deletion_waits_for_azure_and_gives_up_once_the_tokens_are_dead(
     assert world.ready(key) == ("False", "Closing")
     await world.pass_time(key, timedelta(minutes=25))
     assert key not in world.cluster.tunnels
+
+
+async def test_who_stands_in_line_to_be_taken_down_asks_azure_nothing_meanwhile(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    budget = world.azure.budget
+    await budget.take("others", 190)
+    for number in range(3):
+        with pytest.raises(Postponed):
+            await budget.take(f"other {number}", 150)
+    asked = {verb: n for verb, n in world.azure.calls.items() if verb.startswith("observe")}
+    world.delete(key)
+    await world.reconcile(key)
+    assert "Azure Resource Manager's budget" in str(world.cluster.tunnels[key]["status"])
+    # Longer than what is known of a tunnel on its way up is good for.
+    await world.pass_time(key, timedelta(minutes=1))
+    assert key not in world.cluster.tunnels
+    assert world.is_bare()
+    assert asked == {v: n for v, n in world.azure.calls.items() if v.startswith("observe")}
+    assert world.azure.calls["close mri-7"] == 1
 
 
 async def test_deleted_while_the_operator_is_down_everything_is_removed(world):
