@@ -19,6 +19,7 @@ from support.processes import Program
 
 from . import counting, report
 from .fleet import Fleet
+from .kube import Kube
 from .limit import Limit
 from .stage import Stage, standing, tunnel_class
 
@@ -79,9 +80,14 @@ async def restart(stage: Stage, fleet: Fleet, operator: Program, port: int) -> R
 
 
 async def limit(stage: Stage, count: int) -> Record:
-    """Let the bare client do it."""
-    async with asyncio.TaskGroup() as group, Fleet(stage.kube, count).watched() as fleet:
-        writing = group.create_task(Limit(stage.kube, tunnel_class(stage), WORKERS).run())
+    """Let the bare client do it, with the rights that the operator has."""
+    token = await asyncio.to_thread(stage.token)
+    async with (
+        Kube.connected(stage.server, token) as kube,
+        asyncio.TaskGroup() as group,
+        Fleet(stage.kube, count).watched() as fleet,
+    ):
+        writing = group.create_task(Limit(kube, tunnel_class(stage), WORKERS).run())
         began = time.monotonic()
         await fleet.make()
         await fleet.until_ready(within=600)

@@ -26,7 +26,7 @@ def namespaced(collection: str, namespace: str) -> str:
 
 
 class Kube:
-    """Requests as the cluster's administrator, who is not in the audit log."""
+    """Requests as the cluster's administrator, who is not in the audit log, or with a token."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url = url
@@ -34,10 +34,12 @@ class Kube:
 
     @classmethod
     @asynccontextmanager
-    async def connected(cls, server: ApiServer) -> AsyncIterator["Kube"]:
+    async def connected(cls, server: ApiServer, token: str = "") -> AsyncIterator["Kube"]:
         tls = ssl.create_default_context(cafile=str(server.ca))
-        tls.load_cert_chain(server.certificate, server.key)
+        if not token:
+            tls.load_cert_chain(server.certificate, server.key)
         async with aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {token}"} if token else None,
             connector=aiohttp.TCPConnector(ssl=tls, limit=256),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
             read_bufsize=_LINE_BYTES,

@@ -86,9 +86,9 @@ def _opening(records: list[Record]) -> list[str]:
 def _limit(records: list[Record]) -> list[str]:
     lines = ["## Beside the limit", ""]
     lines += [
-        "The limit is a bare asynchronous client with the same concurrency on the same API server, just before: for each Tunnel",
-        "finalizer, two statuses, Secret, Pod and Service. It asks nothing, decides nothing and knows no Azure. The operator's Azure",
-        "answers without latency here, but it and the devices take processor time of the same cores.",
+        "The limit is a bare asynchronous client with the same concurrency and the same rights on the same API server, just before:",
+        "for each Tunnel finalizer, two statuses, Secret, Pod and Service. It asks nothing, decides nothing and knows no Azure. The",
+        "operator's Azure answers without latency here, but it and the devices take processor time of the same cores.",
         "",
         "| Tunnels | limit to Ready, s | operator to Ready, s | factor | goal 1.5 | limit to deleted, s | operator to deleted, s |",
         "|---|---|---|---|---|---|---|",

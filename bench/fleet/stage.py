@@ -67,6 +67,11 @@ class Stage:
         log = self.folder / "operator.log"
         return Program("tunnel_operator", environment=environment, log=log), port
 
+    def token(self) -> str:
+        """Return a token with the operator's rights."""
+        names = ("tunnel-operator", "-n", "tunnels-system")
+        return self.kubectl("create", "token", *names, "--duration=2h").strip()
+
     async def azure(self, method: str, path: str, **body: object) -> Any:
         """Ask the simulated Azure's own API."""
         url = self.endpoints["adminUrl"].rstrip("/") + path
@@ -166,9 +171,6 @@ def tunnel_class(stage: Stage) -> dict[str, Any]:
 
 
 def _kubeconfig(stage: Stage) -> Path:
-    token = stage.kubectl(
-        "create", "token", "tunnel-operator", "-n", "tunnels-system", "--duration=2h"
-    ).strip()
     path = stage.folder / "operator.kubeconfig"
     cluster = {"server": stage.server.url, "certificate-authority": str(stage.server.ca)}
     content = {
@@ -176,7 +178,7 @@ def _kubeconfig(stage: Stage) -> Path:
         "kind": "Config",
         "current-context": "operator",
         "clusters": [{"name": "c", "cluster": cluster}],
-        "users": [{"name": "operator", "user": {"token": token}}],
+        "users": [{"name": "operator", "user": {"token": stage.token()}}],
         "contexts": [{"name": "operator", "context": {"cluster": "c", "user": "operator"}}],
     }
     path.write_text(json.dumps(content))
