@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 
 from ..api.reasons import ConditionType
 from ..api.tunnel import Tunnel
+from ..api.tunnel_class import TunnelClassSpec
+from . import names
 from .observed import Child, DeviceAnswer, HybridConnection, NoHybridConnection
 from .pods import is_ready
 
@@ -62,6 +64,15 @@ def is_due(
         if look.at < counted_at <= now:
             return True
     return now >= look.at + LOOK_AGAIN
+
+
+def is_lasting(look: Look, klass: TunnelClassSpec, now: datetime) -> bool:
+    """Tell whether what was missing still is: nobody but us makes it, and what we make is looked at anew.
+
+    A tunnel that waits in line to have it made would spend a call of those in line on each such question.
+    """
+    is_missing = look.found is NoHybridConnection.ABSENT
+    return is_missing and names.is_new_for_each(klass) and now < look.at + POLL
 
 
 def needs_rules(tunnel: Tunnel, look: Look | None, pod: Child | None, now: datetime) -> bool:

@@ -196,8 +196,9 @@ class Reconciler:
             return NoHybridConnection.UNKNOWN
         tunnel, klass, look = current.tunnel, current.klass.spec, world.memory.look(current.key)
         pod = world.cache.children_of(tunnel).get(Kind.POD)
-        if look is not None and not looks.is_due(
-            tunnel, look, pod, world.memory.answer(current.key), now
+        answer = world.memory.answer(current.key)
+        if look is not None and (
+            looks.is_lasting(look, klass, now) or not looks.is_due(tunnel, look, pod, answer, now)
         ):
             # What is known will do after all: that asking for more failed says nothing any more.
             world.memory.succeed(current.key, Step.LOOK)

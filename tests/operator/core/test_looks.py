@@ -1,10 +1,12 @@
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.tunnels import NOON, a_tunnel
+from support.tunnels import NOON, a_class, a_tunnel
 from tunnel_operator.api.tunnel import DeviceStatus
+from tunnel_operator.core import looks
 from tunnel_operator.core.looks import (
     JUST_NOW,
     LISTENER_LAG,
@@ -66,6 +68,21 @@ def test_a_listener_is_not_missed_before_azure_may_count_it():
     counted = NOON + LISTENER_LAG
     assert is_due(OPENING, look(counted - SECOND), None, answer, counted)
     assert not is_due(OPENING, look(counted), None, answer, counted + SECOND)
+
+
+@pytest.mark.parametrize(
+    ("naming", "policy", "is_lasting"),
+    [
+        ("Tunnel", "Delete", True),
+        # Somebody else makes it, or it was kept for the next Tunnel of the name.
+        ("Device", "Delete", False),
+        ("Tunnel", "Retain", False),
+    ],
+)
+def test_what_only_we_make_is_taken_to_be_missing_until_we_make_it(naming, policy, is_lasting):
+    klass = a_class(hybridConnectionNaming=naming, deletionPolicy=policy).spec
+    assert looks.is_lasting(look(), klass, NOON + POLL - SECOND) is is_lasting
+    assert not looks.is_lasting(look(), klass, NOON + POLL)
 
 
 @given(st.integers(0, 10_000))

@@ -106,6 +106,20 @@ async def test_says_what_it_waits_for_once(world):
     assert [notice.reason for notice in world.told] == ["Starting", "Open"]
 
 
+async def test_who_stands_in_line_to_be_opened_asks_azure_nothing_meanwhile(world):
+    budget = world.azure.budget
+    await budget.take("others", 190)
+    for number in range(3):
+        with pytest.raises(Postponed):
+            await budget.take(f"other {number}", 150)
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    # Longer than a look is good for on a tunnel's way up.
+    await world.pass_time(key, timedelta(minutes=1))
+    assert world.ready(key) == ("True", "Open")
+    assert dict(world.azure.calls) == {"ensure": 1, "key": 2, "open mri-7": 1}
+
+
 async def test_a_forwarder_that_was_drained_is_replaced(world):
     key = world.apply(tunnel_body())
     await world.settle(key)
