@@ -38,6 +38,9 @@ ASSUMED_UNAUTHORIZED_CODE = 5
 ASSUMED_REFUSED_FILTER = 0x80
 """SUBACK's "failure" for a topic filter that a device may not have."""
 
+ASSUMED_MAX_UNSENT = 256 * 1024
+"""More than this is not kept for a client that does not read, nor while MQTT is silent: it is lost, as QoS 0 may be."""
+
 _ACCEPTED = 0
 _BAD_LEVEL, _LEVEL = 1, 4
 _BAD_CLIENT_ID = 2
@@ -113,13 +116,13 @@ class DeviceSession(asyncio.Protocol):
 
     def send_method(self, request_id: str, name: str, payload: bytes) -> None:
         """Pass a direct method call on, with QoS 0."""
-        self._open.write(mqtt.publish(method_topic(name, request_id), payload))
+        self._tell(method_topic(name, request_id), payload)
 
     def send_desired(self, patch: Mapping[str, Any], version: int) -> None:
         """Tell of changed desired properties, if the device has subscribed to them."""
         if DESIRED_FILTER in self._filters:
             body = json.dumps({**patch, "$version": version}).encode()
-            self._open.write(mqtt.publish(desired_topic(version), body))
+            self._tell(desired_topic(version), body)
 
     def end(self, code: Code) -> None:
         """Close from the hub's side."""
@@ -135,6 +138,11 @@ class DeviceSession(asyncio.Protocol):
         if self._transport is None:
             raise RuntimeError("The connection is not made yet.")
         return self._transport
+
+    def _tell(self, topic: str, payload: bytes) -> None:
+        """Send what the client did not ask for, which no pause of its reading bounds (MQTT 3.1.1, section 4.3.1)."""
+        if self._open.get_write_buffer_size() <= ASSUMED_MAX_UNSENT:
+            self._open.write(mqtt.publish(topic, payload))
 
     def _is_closing(self) -> bool:
         return self._open.is_closing()
