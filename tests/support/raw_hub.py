@@ -7,7 +7,6 @@ import struct
 from support.raw_websocket import DEADLINE, Dialler, rest_of
 from tunnel_forwarder.protocol import sas
 
-
 CLEAN, KEPT = 0xC2, 0xC0
 """CONNECT's flags with user name and password: with CleanSession, and without."""
 
