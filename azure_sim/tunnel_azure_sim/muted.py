@@ -8,7 +8,7 @@ from .faults import Faults, Plane
 
 
 class Muted(asyncio.Transport):
-    """Keeps what is written during a silence, and the end, until `go_on`."""
+    """Keeps what is written during a silence, and the end, until `go_on`; a writer bounds it by the size."""
 
     def __init__(self, lower: asyncio.Transport, faults: Faults, plane: Plane) -> None:
         super().__init__()

@@ -136,7 +136,7 @@ class Planes:
         hubs = [make_hub(config, entry, self._store, self._journal.now()) for entry in config.hubs]
         for hub in hubs:
             self._snapshot.restore_hub(hub)
-            hub.reported = self._save
+            hub.save = self._save
         authorizers = [HubAuthorizer(hub, self._tokens, config.clock) for hub in hubs]
         broker = Broker(
             authorizers, timings=config.timings, journal=self._journal, faults=self._faults

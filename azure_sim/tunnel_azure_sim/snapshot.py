@@ -142,6 +142,7 @@ def _identity(one: Identity) -> dict[str, Any]:
         "etag": one.etag,
         "generationId": one.generation_id,
         "twin": _twin(one.twin),
+        "filters": sorted(one.filters),
         **_keys(one.keys),
     }
 
@@ -157,8 +158,9 @@ def _read_identity(raw: Mapping[str, Any]) -> Identity:
         by_authority=bool(raw.get("byAuthority")),
         etag=raw["etag"],
         generation_id=raw["generationId"],
-        # A file of before there were twins has none.
+        # A file of before there were twins has none, and one of before filters were kept neither.
         twin=_read_twin(raw["twin"]) if "twin" in raw else Twin(),
+        filters=set(raw.get("filters", ())),
     )
 
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from support.raw_hub import text
+from support.raw_hub import CLEAN, KEPT, text
 
 DISCONNECT, PINGREQ, PUBLISH_QOS_1 = 0xE0, 0xC0, 0x32
 
@@ -187,6 +187,27 @@ async def test_eviction_in_mid_call_is_told(sim, mqtt, rest):
     assert not sim.device("mri-7").accepts_methods
     second.send(PINGREQ)
     assert await second.receive() == (0xD0, b"")
+
+
+@pytest.mark.parametrize("flags", [
+    (KEPT, KEPT, True),
+    (KEPT, CLEAN, False),
+    (CLEAN, KEPT, False),
+])  # fmt: skip
+async def test_subscriptions_outlive_a_connection_without_clean_session(sim, mqtt, rest, flags):
+    before, after, kept = flags
+    first = await mqtt.subscribed(flags=before)
+    first.writer.transport.abort()
+    await sim.until(lambda: not sim.device("mri-7").connected)
+    assert not sim.device("mri-7").accepts_methods
+    second = await mqtt.client()
+    mqtt.connect(second, flags=after)
+    assert await second.receive() == (0x20, bytes([kept, 0]))
+    assert sim.device("mri-7").accepts_methods is kept
+    if kept:
+        calling = asyncio.create_task(rest.method())
+        assert (await second.receive())[0] == 0x30
+        calling.cancel()
 
 
 async def test_silent_client_is_offline_after_one_and_a_half_keep_alives(sim, mqtt):

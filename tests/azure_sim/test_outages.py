@@ -10,6 +10,9 @@ from tunnel_azure_sim import (
     Plane,
 )
 from tunnel_azure_sim.errors import ConfigError
+from tunnel_azure_sim.hub.session import ASSUMED_MAX_UNSENT
+
+LARGE_CALL = {"methodName": "Open", "payload": "x" * 16_000, "responseTimeoutInSeconds": 5}
 
 
 async def refuses(address, trust):
@@ -103,6 +106,26 @@ async def test_silent_mqtt_goes_on_where_it_was(sim, mqtt, rest):
     # What was to be said meanwhile, and the answers to both pings.
     assert sorted([(await device.receive())[0] for _ in range(3)]) == [0x30, 0xD0, 0xD0]
     assert (await connecting.receive())[0] == 0x20
+    calling.cancel()
+
+
+async def test_silent_mqtt_keeps_no_more_than_a_dead_connection_would(sim, mqtt, rest):
+    device = await mqtt.subscribed()
+    await sim.inject(Outage(Plane.MQTT, OutageMode.SILENT))
+    lost = await asyncio.gather(
+        *(rest.error("POST", "/twins/mri-7/methods", json=LARGE_CALL) for _ in range(40))
+    )
+    assert set(lost) == {(504101, "GatewayTimeout")}
+    unsent = sim._hub(None).existing("mri-7").session._transport.get_write_buffer_size()
+    await sim.heal()
+    received = 0
+    while received < unsent:
+        first, body = await device.receive()
+        assert first == 0x30
+        received += 4 + len(body)
+    assert len(LARGE_CALL["payload"]) < received < ASSUMED_MAX_UNSENT + 16_384
+    calling = asyncio.create_task(rest.method())
+    assert (await device.receive())[0] == 0x30
     calling.cancel()
 
 

@@ -85,7 +85,8 @@ async def fill(client):
     assert (await client.hub("PATCH", "/twins/a", **wish))[0] == 200
     sim_hub = client.sim._hub("east")
     sim_hub.existing("a").twin.report(b'{"firmware": "7"}', client.sim._journal.now())
-    sim_hub.reported()
+    sim_hub.existing("a").filters.add("$iothub/methods/POST/#")
+    sim_hub.save()
     return await look(client)
 
 
@@ -113,6 +114,7 @@ async def test_everything_comes_back(started, state_dir):
     sim, client_of = started()
     async with sim:
         assert await look(client_of(sim)) == before
+        assert sim._hub("east").existing("a").filters == {"$iothub/methods/POST/#"}
         await sim.reset()
         assert sim.all_hybrid_connections() == []
     sim, _ = started()

@@ -7,6 +7,9 @@ import struct
 from support.raw_websocket import DEADLINE, Dialler, rest_of
 from tunnel_forwarder.protocol import sas
 
+CLEAN, KEPT = 0xC2, 0xC0
+"""CONNECT's flags with user name and password: with CleanSession, and without."""
+
 
 class MqttClient:
     """A device's TCP connection that says what it is told."""
@@ -63,7 +66,7 @@ class Mqtt(Dialler):
     def connect(self, client, *, device="mri-7", password=None, user=None, **options):
         user = user or f"{self.host_name}/{device}/?api-version=2021-04-12"
         password = self.token() if password is None else password
-        body = text("MQTT") + bytes([options.get("level", 4), options.get("flags", 0xC0)])
+        body = text("MQTT") + bytes([options.get("level", 4), options.get("flags", CLEAN)])
         body += struct.pack("!H", options.get("keep_alive", 60))
         client.send(
             0x10, body + text(options.get("client_id", device)) + text(user) + text(password)

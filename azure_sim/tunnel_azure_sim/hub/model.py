@@ -97,6 +97,9 @@ class Identity:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while the device is connected and subscribed to direct methods."""
 
+    filters: set[str] = field(default_factory=set)
+    """What a client that connects without CleanSession has subscribed to, now or before."""
+
     calls: dict[str, "asyncio.Future[MethodAnswer]"] = field(default_factory=dict)
     """Open direct method calls by request id."""
 
@@ -142,8 +145,8 @@ class Hub:
     authorities: Authorities = ()
     """Those whose signatures let devices in."""
 
-    reported: Callable[[], None] = lambda: None
-    """Called when a device has reported properties, before it is answered."""
+    save: Callable[[], None] = lambda: None
+    """Called when a device has changed what outlives a restart, before it is answered."""
 
     def existing(self, identity: str) -> Identity:
         """Return a device or module. Raises HubError (404001, 404010) when it is not registered."""

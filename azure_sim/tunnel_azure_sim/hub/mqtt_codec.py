@@ -251,9 +251,9 @@ def _unsubscribe(reader: _Reader) -> Unsubscribe:
     return Unsubscribe(packet_id, tuple(filters))
 
 
-def connack(code: int) -> bytes:
-    """Return the answer to CONNECT, without a session present: 0 is yes (section 3.2.2.3)."""
-    return bytes((0x20, 2, 0, code))
+def connack(code: int, *, session_present: bool = False) -> bytes:
+    """Return the answer to CONNECT: the code 0 is yes (section 3.2.2.3)."""
+    return bytes((0x20, 2, session_present, code))
 
 
 def puback(packet_id: int) -> bytes:

@@ -38,6 +38,12 @@ ASSUMED_UNAUTHORIZED_CODE = 5
 ASSUMED_REFUSED_FILTER = 0x80
 """SUBACK's "failure" for a topic filter that a device may not have."""
 
+ASSUMED_MAX_UNSENT = 256 * 1024
+"""More than this is not kept for a client that does not read, nor while MQTT is silent: it is lost, as QoS 0 may be."""
+
+ASSUMED_KEEPS_SUBSCRIPTIONS = True
+"""Without CleanSession they outlive the connection (MQTT 3.1.1, section 3.1.2.4)."""
+
 _ACCEPTED = 0
 _BAD_LEVEL, _LEVEL = 1, 4
 _BAD_CLIENT_ID = 2
@@ -113,13 +119,13 @@ class DeviceSession(asyncio.Protocol):
 
     def send_method(self, request_id: str, name: str, payload: bytes) -> None:
         """Pass a direct method call on, with QoS 0."""
-        self._open.write(mqtt.publish(method_topic(name, request_id), payload))
+        self._tell(method_topic(name, request_id), payload)
 
     def send_desired(self, patch: Mapping[str, Any], version: int) -> None:
         """Tell of changed desired properties, if the device has subscribed to them."""
         if DESIRED_FILTER in self._filters:
             body = json.dumps({**patch, "$version": version}).encode()
-            self._open.write(mqtt.publish(desired_topic(version), body))
+            self._tell(desired_topic(version), body)
 
     def end(self, code: Code) -> None:
         """Close from the hub's side."""
@@ -135,6 +141,11 @@ class DeviceSession(asyncio.Protocol):
         if self._transport is None:
             raise RuntimeError("The connection is not made yet.")
         return self._transport
+
+    def _tell(self, topic: str, payload: bytes) -> None:
+        """Send what the client did not ask for, which no pause of its reading bounds (MQTT 3.1.1, section 4.3.1)."""
+        if self._open.get_write_buffer_size() <= ASSUMED_MAX_UNSENT:
+            self._open.write(mqtt.publish(topic, payload))
 
     def _is_closing(self) -> bool:
         return self._open.is_closing()
@@ -167,11 +178,7 @@ class DeviceSession(asyncio.Protocol):
             case mqtt.Subscribe():
                 self._subscribe(self._identity, packet)
             case mqtt.Unsubscribe():
-                self._filters.difference_update(packet.filters)
-                if METHODS_FILTER in packet.filters:
-                    self._identity.ready.clear()
-                self._open.write(mqtt.unsuback(packet.packet_id))
-                self._journal.changed()
+                self._unsubscribe(self._identity, packet)
             case mqtt.PingReq():
                 self._open.write(mqtt.PINGRESP)
             case mqtt.PubAck():
@@ -200,24 +207,30 @@ class DeviceSession(asyncio.Protocol):
         except HubError as error:
             self._refuse(ASSUMED_UNAUTHORIZED_CODE, error.sentence)
             return
-        self._accept(authorizer, identity, packet.keep_alive, expires_at)
+        self._accept(authorizer, identity, packet, expires_at)
 
     def _accept(
         self,
         authorizer: HubAuthorizer,
         identity: Identity,
-        keep_alive: int,
+        packet: mqtt.Connect,
         expires_at: float | None,
     ) -> None:
         self._authorizer, self._identity = authorizer, identity
         identity.attach(self, self._journal.now())
-        self._open.write(mqtt.connack(_ACCEPTED))
+        if packet.clean_session:
+            identity.filters.clear()
+        else:
+            self._filters = identity.filters
+        self._open.write(mqtt.connack(_ACCEPTED, session_present=bool(self._filters)))
+        if METHODS_FILTER in self._filters:
+            identity.ready.set()
         if expires_at is not None:
             remaining = max(0.0, expires_at - self._journal.now().timestamp())
             self._expiry = asyncio.get_running_loop().call_later(
                 remaining, self._close, "the token has expired"
             )
-        self._keep_alive = keep_alive
+        self._keep_alive = packet.keep_alive
         self._watch_silence()
         _log.info("hub.device_connected", device=identity.id)
         self._journal.changed()
@@ -270,7 +283,7 @@ class DeviceSession(asyncio.Protocol):
             hub.meter.check_tier()
             if request.reports:
                 version, status = twin.report(payload, self._journal.now()), 204
-                hub.reported()
+                hub.save()
             else:
                 shown = {"desired": twin.desired.to_device(), "reported": twin.reported.to_device()}
                 status, body = 200, json.dumps(shown).encode()
@@ -294,7 +307,20 @@ class DeviceSession(asyncio.Protocol):
             for (name, _), qos in zip(packet.filters, granted, strict=True)
             if qos != ASSUMED_REFUSED_FILTER
         )
+        self._save()
         self._open.write(mqtt.suback(packet.packet_id, granted))
         if any(name == METHODS_FILTER for name, _ in packet.filters):
             identity.ready.set()
         self._journal.changed()
+
+    def _unsubscribe(self, identity: Identity, packet: mqtt.Unsubscribe) -> None:
+        self._filters.difference_update(packet.filters)
+        if METHODS_FILTER in packet.filters:
+            identity.ready.clear()
+        self._save()
+        self._open.write(mqtt.unsuback(packet.packet_id))
+        self._journal.changed()
+
+    def _save(self) -> None:
+        if self._authorizer is not None:
+            self._authorizer.hub.save()

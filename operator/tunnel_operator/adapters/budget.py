@@ -76,12 +76,6 @@ class Budget:
                 self._waiting.pop(who, None)
                 raise
 
-    def release(self, who: str) -> None:
-        """Give back what was taken ahead and is not needed."""
-        kept = self._kept.pop(who, None)
-        if kept is not None:
-            self._tokens += kept.calls
-
     def _take_now(self, who: str, calls: int, ahead: int) -> bool:
         """Take calls that are kept, or else get in line and see whose turn it is."""
         now = self._monotonic()
@@ -98,7 +92,7 @@ class Budget:
     def _serve(self, now: float) -> None:
         """Keep calls for those whose turn has come, and take back what nobody came for."""
         for who in [who for who, kept in self._kept.items() if kept.until <= now]:
-            self.release(who)
+            self._tokens += self._kept.pop(who).calls
         while self._waiting:
             who, calls = next(iter(self._waiting.items()))
             if calls > self._tokens + ROUNDING:

@@ -93,10 +93,11 @@ async def test_what_is_taken_ahead_needs_no_other_place_in_the_line(time):
     assert time.waits == []
 
 
-async def test_what_is_not_needed_goes_to_the_next(time):
-    calls = budget(time, rate=1.0, burst=6)
+async def test_what_is_taken_ahead_and_not_used_goes_to_the_next(time):
+    calls = budget(time, rate=0.01, burst=6)
     await calls.take("a", 1, ahead=5)
-    calls.release("a")
+    await postponed(calls, "b", 5)
+    time.now += KEPT_SECONDS
     await calls.take("b", 5)
     assert time.waits == []
 
