@@ -47,8 +47,9 @@ class Delayed(asyncio.Protocol):
         self._wait(now)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop what is held."""
+        """Drop what is held, and the transport, which leads back here."""
         self._held.clear()
+        self._transport = None
         if self._timer is not None:
             self._timer.cancel()
         self._inner.connection_lost(exc)

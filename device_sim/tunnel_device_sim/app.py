@@ -22,7 +22,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 async def run(config: DeviceConfig, stop: asyncio.Event) -> None:
-    """Be the device until `stop` is set. Raises OSError when a port is taken."""
+    """Be the device until `stop` is set.
+
+    Raises OSError when a port is taken, and ProtocolError for a connection string that can not be used.
+    """
     tls = tls_context(config.authorities)
     sensor = Sensor(random.Random())  # noqa: S311 - weather, not keys
     tunnels = Tunnels(config.allow, tls, max_tunnels=config.max_tunnels)
@@ -32,6 +35,7 @@ async def run(config: DeviceConfig, stop: asyncio.Event) -> None:
         else None
     )
     methods = Methods(config.open_method, config.close_method, tunnels, sample)
+    hub = Hub(config.connection_string, methods.answer, authorities=config.authorities)
     page = WebPage(config.device_id, sensor, tunnels=lambda: len(tunnels))
     async with contextlib.AsyncExitStack() as stack:
         web_port = await stack.enter_async_context(page.serving(config.web_port))
@@ -39,7 +43,7 @@ async def run(config: DeviceConfig, stop: asyncio.Event) -> None:
         await stack.enter_async_context(tunnels.running())
         log.info("device.started", device=config.device_id, web=web_port, echo=echo_port)
         async with asyncio.TaskGroup() as tasks:
-            work = [tasks.create_task(_serve_hub(config, methods, sensor), name="hub")]
+            work = [tasks.create_task(_serve_hub(config, hub, sensor), name="hub")]
             if sample is not None:
                 work.append(tasks.create_task(sample.renew_tokens(), name="renew-tokens"))
             await stop.wait()
@@ -48,10 +52,8 @@ async def run(config: DeviceConfig, stop: asyncio.Event) -> None:
     log.info("device.stopped", device=config.device_id)
 
 
-async def _serve_hub(config: DeviceConfig, methods: Methods, sensor: Sensor) -> None:
-    async with Hub.connected(
-        config.connection_string, methods.answer, authorities=config.authorities
-    ) as hub:
+async def _serve_hub(config: DeviceConfig, hub: Hub, sensor: Sensor) -> None:
+    async with hub.connected():
         with _marked_ready(config.ready_file):
             while True:
                 reading = sensor.read()

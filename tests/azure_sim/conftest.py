@@ -1,6 +1,7 @@
 """A running simulation, and clients of it that do only what they are told."""
 
 import asyncio
+import gc
 import shutil
 import ssl
 import time
@@ -117,6 +118,15 @@ async def mqtt(sim, trust, clock):
     made = Mqtt(sim, trust, clock)
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+def no_collection():
+    """Garbage is not looked for, so that what is freed is so by itself."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import struct
+import weakref
 
 import pytest
 
 from support.raw_hub import CLEAN, KEPT, text
+from support.waiting import until
 
 DISCONNECT, PINGREQ, PUBLISH_QOS_1 = 0xE0, 0xC0, 0x32
 
@@ -208,6 +210,14 @@ async def test_subscriptions_outlive_a_connection_without_clean_session(sim, mqt
         calling = asyncio.create_task(rest.method())
         assert (await second.receive())[0] == 0x30
         calling.cancel()
+
+
+@pytest.mark.usefixtures("no_collection")
+async def test_a_session_is_freed_with_its_connection(sim, mqtt):
+    client = await mqtt.subscribed()
+    session = weakref.ref(sim._hub(None).existing("mri-7").session)
+    client.writer.transport.abort()
+    await until(lambda: session() is None)
 
 
 async def test_silent_client_is_offline_after_one_and_a_half_keep_alives(sim, mqtt):

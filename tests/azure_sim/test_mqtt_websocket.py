@@ -1,10 +1,12 @@
 """MQTT over WebSocket, on the port of the REST API."""
 
 import asyncio
+import weakref
 
 import aiohttp
 import pytest
 
+from support.waiting import until
 from tunnel_azure_sim.hub.mqtt_codec import MAX_PACKET
 
 PATH = "/$iothub/websocket"
@@ -112,6 +114,14 @@ async def test_stop_closes_websockets(sim, mqtt, dial):
             aiohttp.WSMsgType.CLOSED,
             aiohttp.WSMsgType.ERROR,
         )
+
+
+@pytest.mark.usefixtures("no_collection")
+async def test_a_session_is_freed_with_its_connection(sim, mqtt, dial):
+    async with dial() as socket:
+        await connected(socket, mqtt)
+        session = weakref.ref(sim._hub(None).existing("mri-7").session)
+    await until(lambda: session() is None)
 
 
 async def test_client_that_reads_nothing_is_not_read_from(sim, mqtt, dial):

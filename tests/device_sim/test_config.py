@@ -41,6 +41,7 @@ def test_values_may_hold_equals_signs():
         (["--allow", "localhost:0"], {"IOTHUB_DEVICE_CONNECTION_STRING": DEVICE}),
         ([], {"IOTHUB_DEVICE_CONNECTION_STRING": "HostName=h;SharedAccessKey=secret"}),
         ([], {"IOTHUB_DEVICE_CONNECTION_STRING": "secret"}),
+        ([], {"IOTHUB_DEVICE_CONNECTION_STRING": "HostName=h;DeviceId=d;SharedAccessKey=secret"}),
         (
             [],
             {"IOTHUB_DEVICE_CONNECTION_STRING": DEVICE, "AZRELAY_CONN_STRING": "Endpoint=sb://h/"},

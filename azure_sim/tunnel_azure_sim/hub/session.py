@@ -116,6 +116,7 @@ class DeviceSession(asyncio.Protocol):
                 timer.cancel()
         self._detach()
         self._gone(self)
+        self._transport = None  # Which leads back here, so that nothing would be freed at once.
 
     def send_method(self, request_id: str, name: str, payload: bytes) -> None:
         """Pass a direct method call on, with QoS 0."""
@@ -148,7 +149,7 @@ class DeviceSession(asyncio.Protocol):
             self._open.write(mqtt.publish(topic, payload))
 
     def _is_closing(self) -> bool:
-        return self._open.is_closing()
+        return self._transport is None or self._transport.is_closing()
 
     def _close(self, reason: str) -> None:
         """End the connection: what was written is sent for a while, then it is cut."""
