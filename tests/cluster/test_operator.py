@@ -5,6 +5,7 @@ import json
 import pytest
 
 from support.kubectl import KubectlError, eventually
+from support.tunnels import tunnel_body
 
 WAYS = [
     "Accepted",
@@ -85,6 +86,30 @@ async def test_deleted_while_the_operator_is_down_everything_is_removed(stage):
     stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
     assert stage.tunnel()["metadata"]["deletionTimestamp"]
     await stage.start_operator_again()
+    await stage.until_gone()
+
+
+async def test_a_tunnel_that_was_restored_with_its_finalizer_is_removed_in_the_end(stage):
+    """It is the restorer's then, too, as all fields are once `managedFields` are cleared."""
+    where = ("-n", stage.namespace)
+    body = tunnel_body(tunnelClassName=stage.class_name)
+    finalizers = ["example.com/first", "tunnels.dev/cleanup"]
+    body["metadata"] = {"name": "mri-7", "namespace": stage.namespace, "finalizers": finalizers}
+    stage.kubectl("create", "-f", "-", stdin=json.dumps(body))
+    await stage.device.start()
+    await stage.operator.start()
+    await stage.until_ready_is("True", "Open")
+    cleared = json.dumps({"metadata": {"managedFields": [{}]}})
+    stage.kubectl("patch", "tunnel", "mri-7", *where, "--type=merge", "-p", cleared)
+    stage.kubectl("delete", "tunnel", "mri-7", *where, "--wait=false")
+    await eventually(lambda: stage.tunnel()["metadata"]["finalizers"] == ["example.com/first"])
+    no_finalizer = json.dumps({"metadata": {"finalizers": None}})
+    stage.kubectl("patch", "tunnel", "mri-7", *where, "--type=merge", "-p", no_finalizer)
+    # No garbage collector runs here; the test plays it.
+    for child in stage.children():
+        options = ("--grace-period=0", "--force")
+        name = f"{child['kind']}/{child['metadata']['name']}"
+        stage.kubectl("delete", name, *where, *options, "--ignore-not-found")
     await stage.until_gone()
 
 
