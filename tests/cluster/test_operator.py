@@ -145,6 +145,20 @@ async def test_what_is_edited_or_deleted_is_put_back_and_a_settled_tunnel_is_not
     assert [call.method for call in stage.azure.method_calls] == ["CreateConnection"]
 
 
+async def test_a_child_whose_label_is_taken_off_gets_it_back_and_is_removed_with_its_tunnel(stage):
+    """To a watch by that label it is gone."""
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    label, service = "app.kubernetes.io/managed-by", ("service", "mri-7", "-n", stage.namespace)
+    stage.kubectl("label", *service, f"{label}-")
+    await eventually(lambda: label in stage.kubectl.get(*service)["metadata"]["labels"])
+    stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
+    await stage.until_gone()
+    assert "reconcile.unsettled" not in stage.operator.output
+
+
 async def test_a_changed_port_reaches_service_and_device(stage):
     await stage.device.start()
     await stage.operator.start()
