@@ -113,6 +113,52 @@ async def test_a_tunnel_that_was_restored_with_its_finalizer_is_removed_in_the_e
     await stage.until_gone()
 
 
+@pytest.fixture
+def newer_crd(stage):
+    """Let Tunnels say what this version does not know, as after the operator was rolled back."""
+    name = ("crd", "tunnels.tunnels.dev")
+    protocol = (
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/ports/items/properties"
+        "/protocol/enum/-"
+    )
+    patch = [{"op": "add", "path": protocol, "value": "QUIC"}]
+    stage.kubectl("patch", *name, "--type=json", "-p", json.dumps(patch))
+    yield
+    stage.kubectl("delete", "tunnels", "-l", "is=unreadable", "-n", stage.namespace)
+    patch = [{"op": "remove", "path": f"{protocol[:-1]}3"}]
+    stage.kubectl("patch", *name, "--type=json", "-p", json.dumps(patch))
+
+
+def create_unreadable(stage, name):
+    body = tunnel_body(ports=[{"name": "web", "port": 80, "protocol": "QUIC"}])
+    labels = {"is": "unreadable"}
+    body["metadata"] = {"name": name, "namespace": stage.namespace, "labels": labels}
+    try:
+        stage.kubectl.apply(body)
+    except KubectlError:
+        # The API server takes a moment to heed a changed schema.
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("newer_crd")
+async def test_a_tunnel_that_this_version_can_not_read_stops_no_other(stage):
+    await eventually(lambda: create_unreadable(stage, "a-newer-one"))
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    assert create_unreadable(stage, "a-second-one")
+    await eventually(
+        lambda: stage.operator.output.count("tunnel.unreadable") >= 2,
+        explain=lambda: stage.operator.output,
+    )
+    stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
+    await stage.until_gone()
+    for word in ("pass.crashed", "pass.failed", "Traceback"):
+        assert word not in stage.operator.output
+
+
 async def test_what_is_edited_or_deleted_is_put_back_and_a_settled_tunnel_is_not_written(stage):
     await stage.device.start()
     await stage.operator.start()

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..api import tunnel as tunnel_api
-from ..api.base import API_VERSION, GROUP, VERSION
+from ..api.base import API_VERSION, GROUP, VERSION, UnreadableError
 from ..api.keys import Key
 from ..api.reasons import Reason
 from ..api.tunnel import FINALIZER, Tunnel, TunnelStatus
+from ..core import backoff
 from ..core.names import MANAGER
 from ..core.observed import Kind
 from ..errors import Retryable, Terminal
@@ -39,7 +40,7 @@ class KubeCluster:
     async def get_tunnel(self, key: Key) -> Tunnel | None:
         """Return a Tunnel as it is now; None when there is none."""
         try:
-            return Tunnel.from_dict(await self._api.request("GET", _tunnel_path(key)))
+            return _read(await self._api.request("GET", _tunnel_path(key)))
         except NotFoundError:
             return None
 
@@ -77,7 +78,7 @@ class KubeCluster:
                     content_type=JSON_PATCH,
                     query={"fieldManager": MANAGER},
                 )
-                return Tunnel.from_dict(answer)
+                return _read(answer)
             except NotFoundError:
                 return None
             except (ConflictError, Terminal):
@@ -98,7 +99,7 @@ class KubeCluster:
             )
         except NotFoundError:
             return None
-        return Tunnel.from_dict(answer)
+        return _read(answer)
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         """Make an object as the manifest says and return it as it is then."""
@@ -166,6 +167,15 @@ class KubeCluster:
             Reason.NAME_TAKEN,
             f"{what} does not belong to this Tunnel. Delete it, or give the Tunnel another name.",
         )
+
+
+def _read(body: Mapping[str, Any]) -> Tunnel:
+    """Return a Tunnel. Raises Terminal for one that this version can not read."""
+    try:
+        return Tunnel.from_dict(body)
+    except UnreadableError as error:
+        text = f"The Tunnel can not be read by this version of the operator: {error}."
+        raise Terminal(Reason.REJECTED, text, retry_after=backoff.TERMINAL) from error
 
 
 def _tunnel_path(key: Key) -> str:

@@ -7,8 +7,10 @@ import pytest
 from support.tunnels import tunnel_body
 from tunnel_operator.adapters.kube import REMOVE_TRIES, KubeCluster
 from tunnel_operator.adapters.kube_api import JSON_PATCH, NotFoundError
+from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import FINALIZER, Tunnel
+from tunnel_operator.core import backoff
 from tunnel_operator.errors import Retryable, Terminal
 
 OTHER = "example.com/first"
@@ -58,6 +60,14 @@ class OneTunnel:
             raise Terminal(Reason.REJECTED, "422: no")
         self.body = changed
         self.change()
+
+
+async def test_a_tunnel_that_this_version_can_not_read_is_no_fault_of_ours():
+    api = OneTunnel()
+    api.body["spec"]["ports"][0]["protocol"] = "UDP"
+    with pytest.raises(Terminal, match=r"ports\.0\.protocol: Input should be 'HTTP'") as caught:
+        await KubeCluster(api, dict).get_tunnel(Key("imaging", "mri-7"))
+    assert caught.value.retry_after == backoff.TERMINAL
 
 
 async def remove(api):
