@@ -5,6 +5,7 @@ import json
 import pytest
 
 from support.kubectl import KubectlError, eventually
+from support.tunnels import tunnel_body
 
 WAYS = [
     "Accepted",
@@ -88,6 +89,76 @@ async def test_deleted_while_the_operator_is_down_everything_is_removed(stage):
     await stage.until_gone()
 
 
+async def test_a_tunnel_that_was_restored_with_its_finalizer_is_removed_in_the_end(stage):
+    """It is the restorer's then, too, as all fields are once `managedFields` are cleared."""
+    where = ("-n", stage.namespace)
+    body = tunnel_body(tunnelClassName=stage.class_name)
+    finalizers = ["example.com/first", "tunnels.dev/cleanup"]
+    body["metadata"] = {"name": "mri-7", "namespace": stage.namespace, "finalizers": finalizers}
+    stage.kubectl("create", "-f", "-", stdin=json.dumps(body))
+    await stage.device.start()
+    await stage.operator.start()
+    await stage.until_ready_is("True", "Open")
+    cleared = json.dumps({"metadata": {"managedFields": [{}]}})
+    stage.kubectl("patch", "tunnel", "mri-7", *where, "--type=merge", "-p", cleared)
+    stage.kubectl("delete", "tunnel", "mri-7", *where, "--wait=false")
+    await eventually(lambda: stage.tunnel()["metadata"]["finalizers"] == ["example.com/first"])
+    no_finalizer = json.dumps({"metadata": {"finalizers": None}})
+    stage.kubectl("patch", "tunnel", "mri-7", *where, "--type=merge", "-p", no_finalizer)
+    # No garbage collector runs here; the test plays it.
+    for child in stage.children():
+        options = ("--grace-period=0", "--force")
+        name = f"{child['kind']}/{child['metadata']['name']}"
+        stage.kubectl("delete", name, *where, *options, "--ignore-not-found")
+    await stage.until_gone()
+
+
+@pytest.fixture
+def newer_crd(stage):
+    """Let Tunnels say what this version does not know, as after the operator was rolled back."""
+    name = ("crd", "tunnels.tunnels.dev")
+    protocol = (
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/ports/items/properties"
+        "/protocol/enum/-"
+    )
+    patch = [{"op": "add", "path": protocol, "value": "QUIC"}]
+    stage.kubectl("patch", *name, "--type=json", "-p", json.dumps(patch))
+    yield
+    stage.kubectl("delete", "tunnels", "-l", "is=unreadable", "-n", stage.namespace)
+    patch = [{"op": "remove", "path": f"{protocol[:-1]}3"}]
+    stage.kubectl("patch", *name, "--type=json", "-p", json.dumps(patch))
+
+
+def create_unreadable(stage, name):
+    body = tunnel_body(ports=[{"name": "web", "port": 80, "protocol": "QUIC"}])
+    labels = {"is": "unreadable"}
+    body["metadata"] = {"name": name, "namespace": stage.namespace, "labels": labels}
+    try:
+        stage.kubectl.apply(body)
+    except KubectlError:
+        # The API server takes a moment to heed a changed schema.
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("newer_crd")
+async def test_a_tunnel_that_this_version_can_not_read_stops_no_other(stage):
+    await eventually(lambda: create_unreadable(stage, "a-newer-one"))
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    assert create_unreadable(stage, "a-second-one")
+    await eventually(
+        lambda: stage.operator.output.count("tunnel.unreadable") >= 2,
+        explain=lambda: stage.operator.output,
+    )
+    stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
+    await stage.until_gone()
+    for word in ("pass.crashed", "pass.failed", "Traceback"):
+        assert word not in stage.operator.output
+
+
 async def test_what_is_edited_or_deleted_is_put_back_and_a_settled_tunnel_is_not_written(stage):
     await stage.device.start()
     await stage.operator.start()
@@ -118,6 +189,20 @@ async def test_what_is_edited_or_deleted_is_put_back_and_a_settled_tunnel_is_not
     assert stage.tunnel()["metadata"]["resourceVersion"] == quiet
     assert int(quiet) >= int(settled)
     assert [call.method for call in stage.azure.method_calls] == ["CreateConnection"]
+
+
+async def test_a_child_whose_label_is_taken_off_gets_it_back_and_is_removed_with_its_tunnel(stage):
+    """To a watch by that label it is gone."""
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply()
+    await stage.until_ready_is("True", "Open")
+    label, service = "app.kubernetes.io/managed-by", ("service", "mri-7", "-n", stage.namespace)
+    stage.kubectl("label", *service, f"{label}-")
+    await eventually(lambda: label in stage.kubectl.get(*service)["metadata"]["labels"])
+    stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
+    await stage.until_gone()
+    assert "reconcile.unsettled" not in stage.operator.output
 
 
 async def test_a_changed_port_reaches_service_and_device(stage):

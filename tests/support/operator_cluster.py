@@ -55,9 +55,10 @@ class FakeCluster:
         if body is None:
             return None
         self.writes["finalizer"] += 1
-        body["metadata"]["finalizers"] = [FINALIZER] if present else []
+        others = [f for f in body["metadata"].get("finalizers") or () if f != FINALIZER]
+        body["metadata"]["finalizers"] = [*others, FINALIZER] if present else others
         self.touch(body)
-        if not present and "deletionTimestamp" in body["metadata"]:
+        if not present and not others and "deletionTimestamp" in body["metadata"]:
             del self.tunnels[Key(tunnel.metadata.namespace, tunnel.metadata.name)]
             self._collect_garbage(tunnel.metadata.uid)
             return None

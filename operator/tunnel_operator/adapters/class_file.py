@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
 
-from ..api.base import API_VERSION
+from ..api.base import API_VERSION, UnreadableError
 from ..api.tunnel_class import KIND, TunnelClass
 from ..config import ConfigError
 from ..core.access import NAME_LABEL
@@ -34,11 +33,8 @@ def _read(body: object, path: Path) -> TunnelClass:
         raise ConfigError(f"{path} holds something that is no {KIND} of {API_VERSION}.")
     try:
         return _with_rules_that_can_be_kept(TunnelClass.from_dict(body), path)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-        )
-        raise ConfigError(f"{path}: {problems}") from error
+    except UnreadableError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _with_rules_that_can_be_kept(klass: TunnelClass, path: Path) -> TunnelClass:

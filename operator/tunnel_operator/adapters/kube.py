@@ -1,18 +1,22 @@
-"""The operator's reads and writes in the cluster. Writes are server-side apply of whole intents."""
+"""The operator's reads and writes in the cluster. Writes are server-side apply of whole intents, but for one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..api import tunnel as tunnel_api
-from ..api.base import API_VERSION, GROUP, VERSION
+from ..api.base import API_VERSION, GROUP, VERSION, UnreadableError
 from ..api.keys import Key
 from ..api.reasons import Reason
 from ..api.tunnel import FINALIZER, Tunnel, TunnelStatus
+from ..core import backoff
 from ..core.names import MANAGER
 from ..core.observed import Kind
 from ..errors import Retryable, Terminal
 from .discovery import ROUTE_PLURALS
-from .kube_api import APPLY, ConflictError, KubeApi, NotFoundError
+from .kube_api import APPLY, JSON_PATCH, ConflictError, KubeApi, NotFoundError
+
+REMOVE_TRIES = 4
+"""How often in a row the finalizer's removal is tried while others change the Tunnel."""
 
 _PATHS = {
     Kind.SECRET: "/api/v1/namespaces/{namespace}/secrets",
@@ -36,14 +40,14 @@ class KubeCluster:
     async def get_tunnel(self, key: Key) -> Tunnel | None:
         """Return a Tunnel as it is now; None when there is none."""
         try:
-            return Tunnel.from_dict(await self._api.request("GET", _tunnel_path(key)))
+            return _read(await self._api.request("GET", _tunnel_path(key)))
         except NotFoundError:
             return None
 
     async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
         """Make this the operator's part of the status; nothing happens when the Tunnel is gone."""
         body = {**_identity(tunnel), "status": status.to_dict()}
-        return await self._apply_to_tunnel(f"{_tunnel_path(_key(tunnel))}/status", body)
+        return await self._apply_to_tunnel(f"{_tunnel_path(tunnel.key)}/status", body)
 
     async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
         """Add the operator's finalizer, or take it away, of this very Tunnel and no later namesake.
@@ -51,10 +55,42 @@ class KubeCluster:
         The uid in the body makes the API server refuse an apply to a namesake, and keeps it from
         creating the Tunnel anew when it has just gone.
         """
+        if not present:
+            return await self._remove_finalizer(tunnel)
         body = _identity(tunnel)
-        if present:
-            body["metadata"]["finalizers"] = [FINALIZER]
-        return await self._apply_to_tunnel(_tunnel_path(_key(tunnel)), body)
+        body["metadata"]["finalizers"] = [FINALIZER]
+        return await self._apply_to_tunnel(_tunnel_path(tunnel.key), body)
+
+    async def _remove_finalizer(self, tunnel: Tunnel) -> Tunnel | None:
+        """Take the finalizer out of the list, whoever has put it there.
+
+        An apply without it takes away only what this operator alone has applied: not from a Tunnel that
+        was restored from a backup with its finalizer, or whose `managedFields` were cleared.
+        """
+        for _ in range(REMOVE_TRIES):
+            if not tunnel.has_finalizer:
+                return tunnel
+            try:
+                answer = await self._api.request(
+                    "PATCH",
+                    _tunnel_path(tunnel.key),
+                    body=_without_finalizer(tunnel),
+                    content_type=JSON_PATCH,
+                    query={"fieldManager": MANAGER},
+                )
+                return _read(answer)
+            except NotFoundError:
+                return None
+            except (ConflictError, Terminal):
+                # Changed meanwhile, as a failed test says by 422. To be refused otherwise is no conflict.
+                newest = await self.get_tunnel(tunnel.key)
+                if newest is None or newest.metadata.uid != tunnel.metadata.uid:
+                    return None
+                if newest.metadata.resource_version == tunnel.metadata.resource_version:
+                    raise
+                tunnel = newest
+        text = f"The finalizer of {tunnel} could not be removed: its list changed {REMOVE_TRIES} times."
+        raise Retryable(Reason.UNAVAILABLE, text)
 
     async def _apply_to_tunnel(self, path: str, body: Mapping[str, Any]) -> Tunnel | None:
         try:
@@ -63,7 +99,7 @@ class KubeCluster:
             )
         except NotFoundError:
             return None
-        return Tunnel.from_dict(answer)
+        return _read(answer)
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         """Make an object as the manifest says and return it as it is then."""
@@ -133,8 +169,13 @@ class KubeCluster:
         )
 
 
-def _key(tunnel: Tunnel) -> Key:
-    return Key(tunnel.metadata.namespace, tunnel.metadata.name)
+def _read(body: Mapping[str, Any]) -> Tunnel:
+    """Return a Tunnel. Raises Terminal for one that this version can not read."""
+    try:
+        return Tunnel.from_dict(body)
+    except UnreadableError as error:
+        text = f"The Tunnel can not be read by this version of the operator: {error}."
+        raise Terminal(Reason.REJECTED, text, retry_after=backoff.TERMINAL) from error
 
 
 def _tunnel_path(key: Key) -> str:
@@ -148,6 +189,16 @@ def _identity(tunnel: Tunnel) -> dict[str, Any]:
         "kind": tunnel_api.KIND,
         "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
     }
+
+
+def _without_finalizer(tunnel: Tunnel) -> list[dict[str, Any]]:
+    """Return a JSON patch that does nothing but to this Tunnel, with the finalizer where it was seen."""
+    where = f"/metadata/finalizers/{tunnel.metadata.finalizers.index(FINALIZER)}"
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": tunnel.metadata.uid},
+        {"op": "test", "path": where, "value": FINALIZER},
+        {"op": "remove", "path": where},
+    ]
 
 
 def _forced() -> dict[str, str]:

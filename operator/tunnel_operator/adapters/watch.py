@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import kopf
+import structlog
 
-from ..api.base import GROUP, VERSION
+from ..api.base import GROUP, VERSION, UnreadableError
 from ..api.keys import Key
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
@@ -21,6 +22,8 @@ from .discovery import ROUTE_PLURALS
 from .inventory import PAGE
 
 Add = Callable[[Key], None]
+
+log = structlog.get_logger(__name__)
 
 
 class Cache(Protocol):
@@ -159,8 +162,11 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
             cache.drop_tunnel(key)
             add(key)
         elif cache.is_news(key, body["metadata"].get("resourceVersion")):
-            cache.put_tunnel(Tunnel.from_dict(_plain(body)))
-            add(key)
+            try:
+                cache.put_tunnel(Tunnel.from_dict(_plain(body)))
+                add(key)
+            except UnreadableError as error:
+                log.warning("tunnel.unreadable", tunnel=str(key), message=str(error))
         # Each change may leave a place; who takes one is heard of here again, and lets the next one look.
         following = cache.next_in_line(key.namespace)
         if following is not None:
@@ -173,7 +179,12 @@ def _register_classes(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
         if event["type"] == "DELETED":
             cache.drop_class(name)
         else:
-            cache.put_class(TunnelClass.from_dict(_plain(body)))
+            try:
+                cache.put_class(TunnelClass.from_dict(_plain(body)))
+            except UnreadableError as error:
+                # It counts as not there: its tunnels run on by what it last said.
+                log.warning("class.unreadable", tunnel_class=name, message=str(error))
+                cache.drop_class(name)
         for key in list(cache.tunnels_of(name)):
             add(key)
 

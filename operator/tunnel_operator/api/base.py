@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 from pydantic.alias_generators import to_camel
 
 GROUP = "tunnels.dev"
@@ -13,6 +13,10 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+class UnreadableError(ValueError):
+    """An object says something that this version does not know; the text is what, without the rest of it."""
 
 
 class Model(BaseModel):
@@ -24,6 +28,19 @@ class Model(BaseModel):
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore"
     )
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Self:
+        """Read the API's JSON form. Raises UnreadableError.
+
+        That is for what the API server has taken: a newer CRD may allow what this version does not know.
+        """
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            problems = error.errors(include_input=False, include_url=False)
+            text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
+            raise UnreadableError(text) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the API's JSON form, without what is not set."""

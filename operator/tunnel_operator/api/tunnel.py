@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from .base import Duration, Model, ObjectMeta, Time
 from .conditions import Condition
@@ -186,11 +186,6 @@ class Tunnel(Model):
     metadata: ObjectMeta
     spec: TunnelSpec
     status: TunnelStatus = TunnelStatus()
-
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> "Tunnel":
-        """Read the API's JSON form."""
-        return cls.model_validate(body)
 
     @property
     def key(self) -> Key:

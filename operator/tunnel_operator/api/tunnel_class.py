@@ -219,11 +219,6 @@ class TunnelClass(Model):
     metadata: ObjectMeta
     spec: TunnelClassSpec
 
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> "TunnelClass":
-        """Read the API's JSON form."""
-        return cls.model_validate(body)
-
     @property
     def is_default(self) -> bool:
         """Whether Tunnels that name no class are of this one."""

@@ -1,7 +1,8 @@
 """What the watches have brought, and what our own writes returned: the newest of both, for reading.
 
 Without the second half a pass would not see what the one before it made, and would make it again. The two
-halves overtake each other: what a watch has reported gone is never brought back by an answer that came late.
+halves overtake each other: what a watch has reported gone is not brought back by an answer that came late. A
+later state does bring it back: to a watch by label an object is gone, too, whose label was taken off.
 """
 
 import sys
@@ -25,6 +26,9 @@ Body = Mapping[str, Any]
 
 GONE_KEPT = 10_000
 """How many objects that are gone are remembered: more than can go while an answer is under way."""
+
+FOR_GOOD = sys.maxsize
+"""The version up to which an object is gone that is not there any more: no later one comes."""
 
 WRITTEN_KEPT = 256
 """Of how many Tunnels it is remembered what a write of ours returned: of those that are worked on."""
@@ -61,7 +65,7 @@ class Cache:
         self._brought: dict[Key, Tunnel] = {}
         self._opening: set[Key] = set()
         self._waiting: set[Key] = set()
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._gone: OrderedDict[str, int] = OrderedDict()
         self._written: OrderedDict[Key, tuple[Tunnel, datetime]] = OrderedDict()
 
     def put_child(self, body: Body) -> Key | None:
@@ -71,7 +75,7 @@ class Cache:
         nothing has changed that a decision reads. An older state than known is passed over.
         """
         key, kind = owner_of(body), Kind(body["kind"])
-        if key is None or body["metadata"]["uid"] in self._gone:
+        if key is None or self._is_gone(body):
             return None
         children = self._children.setdefault(key, {})
         known = children.get(kind)
@@ -80,23 +84,34 @@ class Cache:
         lean = children[kind] = _lean(body)
         return None if known is not None and _says_the_same(known, lean) else key
 
-    def drop_child(self, body: Body) -> Key | None:
-        """Forget a child that is gone, unless a later one has taken its name.
+    def drop_child(self, body: Body, *, for_good: bool = False) -> Key | None:
+        """Forget a child that is gone, unless a later one has taken its name or a later state is known.
+
+        It is for good when it was found not to be there any more. A watch may mean that it has lost its
+        label; then its next state, by which it has it back, is one of the same object.
 
         Return its tunnel's key if that is news.
         """
         key, kind, uid = owner_of(body), Kind(body["kind"]), body["metadata"]["uid"]
-        if key is None or uid in self._gone:
+        if key is None or self._is_gone(body):
             return None
-        self._gone[uid] = None
+        known = self._children.get(key, {}).get(kind)
+        is_known = known is not None and known["metadata"]["uid"] == uid
+        if known is not None and is_known and _version(known) > _version(body):
+            return None
+        self._gone[uid] = FOR_GOOD if for_good else _version(body)
+        self._gone.move_to_end(uid)
         if len(self._gone) > GONE_KEPT:
             self._gone.popitem(last=False)
-        known = self._children.get(key, {}).get(kind)
-        if known is not None and known["metadata"]["uid"] == uid:
+        if is_known:
             del self._children[key][kind]
             if not self._children[key]:
                 del self._children[key]
         return key
+
+    def _is_gone(self, body: Body) -> bool:
+        """Tell whether an object's end came after this state of it."""
+        return self._gone.get(body["metadata"]["uid"], -1) >= _version(body)
 
     def children(self, key: Key) -> Mapping[Kind, Child]:
         """Return the children of all tunnels that have or had this key."""

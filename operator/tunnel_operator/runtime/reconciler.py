@@ -369,7 +369,7 @@ class Reconciler:
         else:
             gone = world.cache.children_of(current.tunnel).get(action.kind)
             if gone is not None and gone.uid == action.uid:
-                world.cache.drop_child(gone.body)
+                world.cache.drop_child(gone.body, for_good=True)
 
 
 _Remote = (

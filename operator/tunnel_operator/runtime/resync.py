@@ -8,12 +8,13 @@ meanwhile; one that dies quietly tells nothing at all.
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Protocol
 
 import structlog
 
+from ..api.base import UnreadableError
 from ..api.keys import Key
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClass
@@ -99,7 +100,7 @@ class Resync:
         listed = await self._inventory.classes()
         if listed is None:
             return
-        there = {klass.metadata.name: klass for klass in map(TunnelClass.from_dict, listed)}
+        there = {klass.metadata.name: klass for klass in _readable_classes(listed)}
         for name in known.keys() - there.keys():
             self._cache.drop_class(name)
             self._missed(self._cache.tunnels_of(name), "a class that is gone")
@@ -135,7 +136,12 @@ class Resync:
             key = _key(body)
             known.discard(key)
             if self._cache.is_news(key, body["metadata"].get("resourceVersion")):
-                self._cache.put_tunnel(Tunnel.from_dict(body))
+                try:
+                    self._cache.put_tunnel(Tunnel.from_dict(body))
+                except UnreadableError as error:
+                    # All others are worth more than this one.
+                    log.warning("tunnel.unreadable", tunnel=str(key), message=str(error))
+                    continue
             if not _is_seen_to(body):
                 # Most often because it is being worked on, and then this costs nothing.
                 self._add(key)
@@ -150,6 +156,16 @@ class Resync:
             if key is not None:
                 log.log(level, "resync.missed", tunnel=str(key), what=what, **more)
                 self._add(key)
+
+
+def _readable_classes(bodies: Iterable[Body]) -> Iterator[TunnelClass]:
+    """Yield the classes but those that this version can not read, which count as not there."""
+    for body in bodies:
+        try:
+            yield TunnelClass.from_dict(body)
+        except UnreadableError as error:
+            name = body["metadata"]["name"]
+            log.warning("class.unreadable", tunnel_class=name, message=str(error))
 
 
 def _key(body: Body) -> Key:

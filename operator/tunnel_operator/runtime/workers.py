@@ -101,7 +101,7 @@ class Workers:
             recheck_at = await self._reconcile(key)
         except TunnelError as error:
             log.warning("pass.failed", tunnel=str(key), reason=error.reason, message=error.message)
-            self._again(key)
+            self._again(key, error.retry_after)
             return "failed"
         except Exception as error:
             if _is_fenced(error):
@@ -119,9 +119,10 @@ class Workers:
             self._queue.add_after(key, (recheck_at - self._clock()).total_seconds())
         return "done"
 
-    def _again(self, key: Key) -> None:
+    def _again(self, key: Key, least: timedelta | None = None) -> None:
         attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
-        self._queue.add_after(key, backoff.delay(attempts, 0.0).total_seconds())
+        wait = backoff.delay(attempts, 0.0)
+        self._queue.add_after(key, max(wait, least or wait).total_seconds())
 
 
 def _is_fenced(error: Exception) -> bool:

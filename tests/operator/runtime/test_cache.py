@@ -131,9 +131,33 @@ def test_each_version_of_a_secret_is_news_since_its_token_is_not_kept():
 def test_the_end_of_a_child_is_news_once():
     cache = Cache()
     cache.put_child(pod(1))
-    assert cache.drop_child(pod(1)) == KEY
+    assert cache.drop_child(pod(1), for_good=True) == KEY
     # The watch's word of what our own delete ended.
-    assert cache.drop_child(pod(2)) is None
+    assert cache.put_child(pod(2, status={"phase": "Failed"})) is None
+    assert cache.drop_child(pod(3)) is None
+    assert cache.children(KEY) == {}
+
+
+def test_a_child_that_has_its_label_back_is_known_again():
+    cache = Cache()
+    cache.put_child(pod(10))
+    assert cache.drop_child(pod(11)) == KEY
+    # Our own write, by which it has the label again, and the watch's word of that.
+    assert cache.put_child(pod(12)) == KEY
+    assert cache.put_child(pod(12)) is None
+    assert version(cache) == "12"
+    assert cache.drop_child(pod(13)) == KEY
+    assert cache.put_child(pod(12)) is None
+    assert cache.children(KEY) == {}
+
+
+def test_an_end_that_a_later_state_has_overtaken_ends_nothing():
+    cache = Cache()
+    cache.put_child(pod(10))
+    # Somebody took the label off (11); a write of ours has put it on before the watch told us.
+    cache.put_child(pod(12))
+    assert cache.drop_child(pod(11)) is None
+    assert version(cache) == "12"
 
 
 def test_a_later_state_of_a_tunnel_is_known_of_and_not_taken_back():

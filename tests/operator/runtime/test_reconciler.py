@@ -1,6 +1,7 @@
 """How a Tunnel opens, waits, and stays as it should be."""
 
 import base64
+import copy
 from datetime import timedelta
 
 import pytest
@@ -59,6 +60,26 @@ async def test_a_converged_tunnel_costs_no_write_and_no_method_call(world):
     await world.pass_time(key, timedelta(minutes=20))
     assert dict(world.cluster.writes) == writes
     assert world.azure.calls["open mri-7"] == opened == 1
+
+
+async def test_a_child_whose_label_was_taken_off_gets_it_back_once(world):
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    service = world.cluster.child(Kind.SERVICE)
+    del service["metadata"]["labels"]["app.kubernetes.io/managed-by"]
+    world.cluster.touch(service)
+    # To a watch by that label it is gone.
+    world.cache.drop_child(copy.deepcopy(service))
+    writes = world.cluster.writes["Service"]
+    await world.settle(key)
+    world.cluster.feed(world.cache)
+    await world.settle(key)
+    assert world.cluster.writes["Service"] == writes + 1
+    assert "app.kubernetes.io/managed-by" in world.cluster.child(Kind.SERVICE)["metadata"]["labels"]
+    world.delete(key)
+    await world.settle(key)
+    assert world.is_bare()
+    assert world.cluster.writes["delete Service"] == 1
 
 
 async def test_a_restarted_operator_writes_nothing_for_a_tunnel_that_runs(world):

@@ -1,9 +1,11 @@
 import copy
 
 import pytest
+import structlog
 
 from support.operator_world import OperatorWorld
 from support.tunnels import class_body, tunnel_body
+from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.core.observed import Kind
 from tunnel_operator.errors import Retryable
@@ -122,6 +124,37 @@ async def test_a_class_that_was_changed_or_went_unseen_has_its_tunnels_looked_at
     await world.resync.compare()
     assert world.added == [world.key] * 2
     assert world.cache.classes() == []
+
+
+async def test_what_this_version_can_not_read_keeps_nothing_else_from_being_seen(world):
+    unreadable = tunnel_body("mri-1", ports=[{"name": "dns", "port": 53, "protocol": "UDP"}])
+    old_bodies = dict(world.cluster.tunnels)
+    world.cluster.tunnels = {Key("imaging", "mri-1"): unreadable} | old_bodies
+    strange = class_body("strange", deletionPolicy="Archive")
+    world.inventory.listed_classes = [strange, class_body()]
+    cache, added = Cache(), []
+    with structlog.testing.capture_logs() as lines:
+        assert await Resync(cache, world.inventory, added.append).fill() == 1
+    assert set(added) == {world.key}
+    assert [klass.metadata.name for klass in cache.classes()] == ["azure"]
+    said = [line for line in lines if line["event"].endswith(".unreadable")]
+    assert [line.get("tunnel") or line["tunnel_class"] for line in said] == [
+        "strange",
+        "imaging/mri-1",
+    ]
+    assert said[1]["message"] == "spec.ports.0.protocol: Input should be 'HTTP', 'HTTPS' or 'TCP'"
+
+
+async def test_a_class_that_can_not_be_read_any_more_counts_as_gone(world):
+    world.inventory.listed_classes = [class_body(deletionPolicy="Archive")]
+    await world.resync.compare()
+    assert world.added == [world.key]
+    await world.settle(world.key)
+    assert world.ready(world.key) == ("True", "Open")
+    assert world.tunnel(world.key).status.condition("Accepted").reason == "ClassDeleted"
+    other = world.apply(tunnel_body("mri-8", uid="another"))
+    await world.settle(other)
+    assert world.ready(other) == ("False", "ClassNotFound")
 
 
 async def test_at_the_beginning_all_is_known_and_every_tunnel_looked_at(world):

@@ -6,7 +6,7 @@ import pytest
 from support.tunnels import NOON
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
-from tunnel_operator.errors import Retryable
+from tunnel_operator.errors import Retryable, Terminal
 from tunnel_operator.runtime.leadership import NotLeadingError
 from tunnel_operator.runtime.workers import Workers
 from tunnel_operator.runtime.workqueue import WorkQueue
@@ -70,6 +70,16 @@ async def test_a_fault_in_one_pass_does_not_end_the_work(stand):
     stand.queue.add(B)
     await stand.until(lambda: len(stand.outcomes) == 2)
     assert sorted(stand.outcomes) == ["crashed", "done"]
+
+
+async def test_a_failed_pass_comes_again_no_sooner_than_the_failure_says(stand):
+    long = timedelta(minutes=5)
+    stand.answers[A] = Terminal(Reason.REJECTED, "unreadable", retry_after=long)
+    stand.answers[B] = Retryable(Reason.UNAVAILABLE, "no API")
+    stand.queue.add(A)
+    stand.queue.add(B)
+    await stand.until(lambda: stand.visits.count(B) == 3)
+    assert stand.visits.count(A) == 1
 
 
 async def test_a_failed_pass_comes_again(stand):
