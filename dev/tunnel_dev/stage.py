@@ -129,7 +129,12 @@ class Stage:
 
     @property
     def _exposure(self) -> dict[str, Any]:
-        exposure: dict[str, Any] = {"ingressClassName": "contour", "domain": "tunnels.example.com"}
+        exposure: dict[str, Any] = {
+            "ingressClassName": "contour",
+            "domain": "tunnels.example.com",
+            "allowedServiceTypes": ["NodePort", "LoadBalancer"],
+            "allowedServiceAnnotations": ["a.test/*"],
+        }
         if self.cluster.kind == "existing":
             # What Gateways somebody's own cluster has is not known.
             return exposure

@@ -7,7 +7,7 @@ import pytest
 
 from support.access_cases import NAMESPACES, ONE_PORT, TWO_PORTS, Case, random_cases
 from support.kubectl import KubectlError, condition, eventually
-from support.tunnels import tunnel_body
+from support.tunnels import GATEWAY, tunnel_body
 from tunnel_dev import apiserver
 
 DENIED = re.compile(
@@ -100,8 +100,20 @@ async def test_the_largest_rules_that_the_schema_allows_are_within_what_cel_may_
         "maxTTL": "1h",
     }
     ports = [{"name": f"p{n}", "port": n, "target": f"localhost:{1063 - n}"} for n in range(1, 17)]
-    big = {"access": [rule] * 15 + [rule | {"devices": ["*" + "a*" * 63]}]}
-    allowed = {"device": {"id": "a" * 128}, "ports": ports, "ttl": "1h"}
+    exposure = {
+        "gateway": GATEWAY,
+        "allowedServiceTypes": ["NodePort", "LoadBalancer"],
+        "allowedServiceAnnotations": [f"{'a*.' * 42}{n:02}" for n in range(15)] + ["*" + "a*" * 63],
+        "allowedDomains": [f"{n:02}.{'a.' * 124}" + "a" for n in range(15)] + ["test"],
+    }
+    big = {"access": [rule] * 15 + [rule | {"devices": ["*" + "a*" * 63]}], "exposure": exposure}
+    annotations = {f"{'a' * 250}/{'a' * 61}{n:02}a": "v" for n in range(32)}
+    host = f"{'a.' * 124}test"
+    wish = {
+        "service": {"type": "LoadBalancer", "annotations": annotations},
+        "gateway": {"tls": {"host": host, "portName": "p1"}},
+    }
+    allowed = {"device": {"id": "a" * 128}, "ports": ports, "ttl": "1h", "expose": wish}
     cases = [
         Case("access-big", big, "access-imaging", allowed),
         Case("access-big", big, "access-imaging", allowed | {"ttl": "2h"}),
@@ -200,6 +212,32 @@ def is_policy_away(kubectl):
     kubectl.apply(binding)
 
 
+async def test_who_may_make_tunnels_only_can_not_publish_a_device_where_the_class_says_nothing_of_it(
+    stage, tunnel_class
+):
+    """The policy refuses it; and what came before the policy, or before the class was so, is closed."""
+    tunnel_class["spec"]["exposure"] = {"allowedServiceTypes": ["NodePort"]}
+    stage.kubectl.apply(tunnel_class)
+    await stage.device.start()
+    await stage.operator.start()
+    body = tunnel_body(
+        tunnelClassName=stage.class_name, expose={"service": {"type": "LoadBalancer"}}
+    )
+    body["metadata"] = {"name": "mri-7", "namespace": stage.namespace}
+    sentence = f"'{stage.class_name}' does not allow a Service of type LoadBalancer"
+    await eventually(lambda: not is_accepted(stage.kubectl, body, "--dry-run=server"))
+    with pytest.raises(KubectlError, match=sentence):
+        stage.kubectl.apply(body)
+
+    stage.apply(expose={"service": {"type": "NodePort"}})
+    await stage.until_ready_is("True", "Open")
+    tunnel_class["spec"]["exposure"] = {}
+    stage.kubectl.apply(tunnel_class)
+    await stage.until_ready_is("False", "NotAllowed")
+    await eventually(lambda: not stage.children())
+    assert not stage.azure.hybrid_connections()
+
+
 async def test_the_operator_closes_what_a_stricter_rule_does_not_allow_and_opens_it_again(
     stage, tunnel_class
 ):
@@ -240,9 +278,9 @@ async def test_what_the_policy_has_not_seen_the_operator_refuses(stage, tunnel_c
     assert not stage.azure.method_calls
 
 
-def is_accepted(kubectl, body):
+def is_accepted(kubectl, body, *options):
     try:
-        kubectl.apply(body)
+        kubectl.apply(body, *options)
     except KubectlError:
         return False
     return True

@@ -121,6 +121,14 @@ BAD_CLASSES = [
     ),
     (tunnel_class(iotHub={"hostName": "https://hub"}), "spec.iotHub.hostName"),
     (tunnel_class(access=[{"devices": ["mri *"]}]), "spec.access[0].devices[0]"),
+    (
+        tunnel_class(exposure={"allowedServiceTypes": ["ExternalName"]}),
+        'supported values: "ClusterIP", "NodePort", "LoadBalancer"',
+    ),
+    (
+        tunnel_class(exposure={"allowedDomains": ["*.tunnels.test"]}),
+        "spec.exposure.allowedDomains[0]",
+    ),
     (tunnel_class(access=[{"ports": [0]}]), "should be greater than or equal to 1"),
     (
         tunnel_class(

@@ -2,7 +2,19 @@
 
 import json
 
+import pytest
+
 from support.kubectl import eventually
+
+
+@pytest.fixture
+def class_options():
+    return {
+        "exposure": {
+            "allowedServiceTypes": ["NodePort", "LoadBalancer"],
+            "allowedServiceAnnotations": ["a.test/*"],
+        }
+    }
 
 
 async def test_an_ingress_is_made_waited_for_and_removed_when_it_is_not_wanted_any_more(stage):

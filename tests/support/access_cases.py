@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from support.tunnels import a_class, class_body, tunnel_body
+from support.tunnels import GATEWAY, a_class, class_body, tunnel_body
 from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.core.terms import Terms, agree
 
@@ -15,7 +15,7 @@ NAMESPACES: dict[str, dict[str, str]] = {
     "access-plain": {},
 }
 
-ONE_PORT = [{"name": "web", "port": 80, "target": "localhost:8080"}]
+ONE_PORT = [{"name": "web", "port": 80, "target": "localhost:8080", "protocol": "HTTP"}]
 TWO_PORTS = [*ONE_PORT, {"name": "ssh", "port": 2222, "target": "[::1]:22"}]
 
 
@@ -61,6 +61,7 @@ def random_cases(seed: int, *, classes: int, tunnels: int) -> Iterator[Case]:
             spec["access"] = [_rule(dice) for _ in range(dice.randint(1, 3))]
         if dice.random() < 0.15:
             spec["portName"] = "test"
+        spec["exposure"] = {"gateway": GATEWAY} | _allowed_ways(dice)
         for _ in range(tunnels):
             yield Case(f"access-{number}", spec, dice.choice(list(NAMESPACES)), _tunnel(dice))
 
@@ -76,6 +77,22 @@ def _rule(dice: random.Random) -> dict[str, Any]:
     if dice.random() < 0.4:
         rule["maxTTL"] = dice.choice(["30m", "2h", "4h"])
     return rule
+
+
+def _allowed_ways(dice: random.Random) -> dict[str, Any]:
+    exposure: dict[str, Any] = {}
+    if dice.random() < 0.3:
+        exposure["domain"] = "made.test"
+    if dice.random() < 0.7:
+        some = [["NodePort"], ["LoadBalancer", "ClusterIP"], [], ["NodePort", "LoadBalancer"]]
+        exposure["allowedServiceTypes"] = dice.choice(some)
+    if dice.random() < 0.7:
+        exposure["allowedServiceAnnotations"] = dice.choice(
+            [["a.test/*"], ["a.test/b"], ["*"], [], ["x", "*/b"]]
+        )
+    if dice.random() < 0.5:
+        exposure["allowedDomains"] = dice.choice([["tunnels.test"], [], ["a.test", "b.c.test"]])
+    return exposure
 
 
 def _selector(dice: random.Random) -> dict[str, Any]:
@@ -101,7 +118,29 @@ def _tunnel(dice: random.Random) -> dict[str, Any]:
     }
     if dice.random() < 0.6:
         spec["ttl"] = dice.choice(["30m", "1h", "2h", "5h", "9h"])
+    if dice.random() < 0.6:
+        spec["expose"] = _ways(dice, spec["ports"][0])
     return spec
 
 
+def _ways(dice: random.Random, port: dict[str, Any]) -> dict[str, Any]:
+    ways: dict[str, Any] = {}
+    if dice.random() < 0.6:
+        kind = dice.choice(["ClusterIP", "NodePort", "LoadBalancer"])
+        keys = dice.choice([[], ["a.test/b"], ["a.test/b", "axtest/b"], ["x"]])
+        ways["service"] = {"type": kind, "annotations": dict.fromkeys(keys, "v")}
+    if port.get("protocol") == "HTTP":
+        if dice.random() < 0.4:
+            ways["ingress"] = {"host": dice.choice(_HOSTS)}
+        if dice.random() < 0.3:
+            ways["gateway"] = {"http": {"host": dice.choice(_HOSTS)}}
+    elif dice.random() < 0.4:
+        ways["gateway"] = {
+            "tls": {"portName": port["name"], "host": dice.choice(_HOSTS)},
+            "tcp": {"portName": port["name"]},
+        }
+    return ways
+
+
+_HOSTS = ["tunnels.test", "mri.tunnels.test", "xtunnels.test", "mri.made.test", "a.b.c.test"]
 _GLOBS = ["mri-*", "*", "ct.1", "ct-1", "*7*", "m*", "mri(7)+", "mri(*)+", "**p", "pum?", "*-*-*"]

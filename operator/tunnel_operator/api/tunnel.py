@@ -46,10 +46,13 @@ class Port(Model):
         return host.strip("[]"), int(port)
 
 
+ServiceType = Literal["ClusterIP", "NodePort", "LoadBalancer"]
+
+
 class ServiceExposure(Model):
     """The Service."""
 
-    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    type: ServiceType = "ClusterIP"
     annotations: Mapping[str, str] = {}
 
 
@@ -88,6 +91,13 @@ class Expose(Model):
     service: ServiceExposure = ServiceExposure()
     ingress: IngressExposure | None = None
     gateway: GatewayExposure | None = None
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The host names that are asked for, not those that are made under the class's domain."""
+        gateway = self.gateway or GatewayExposure()
+        wishes = (self.ingress, gateway.http, gateway.tls)
+        return tuple(wish.host for wish in wishes if wish is not None and wish.host is not None)
 
 
 class Requirement(Model):

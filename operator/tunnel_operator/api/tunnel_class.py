@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .base import Duration, Model, ObjectMeta
-from .tunnel import Selector
+from .tunnel import Selector, ServiceType
 
 PLURAL = "tunnelclasses"
 KIND = "TunnelClass"
@@ -164,6 +164,21 @@ class Exposure(Model):
     ingress_class_name: str | None = None
     domain: str | None = None
     ingress_annotations: Mapping[str, str] = {}
+    allowed_service_types: tuple[ServiceType, ...] = ()
+    allowed_service_annotations: tuple[str, ...] = ()
+    allowed_domains: tuple[str, ...] | None = None
+
+    @property
+    def service_types(self) -> tuple[ServiceType, ...]:
+        """Which types of Service Tunnels may have; ClusterIP is always one of them."""
+        return ("ClusterIP", *(kind for kind in self.allowed_service_types if kind != "ClusterIP"))
+
+    @property
+    def domains(self) -> tuple[str, ...] | None:
+        """Where Tunnels' host names have to be; None where they may be anywhere."""
+        if self.allowed_domains is None or self.domain is None:
+            return self.allowed_domains
+        return (*self.allowed_domains, self.domain)
 
 
 class AccessRule(Model):

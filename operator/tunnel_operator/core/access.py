@@ -1,4 +1,4 @@
-"""Who may open a tunnel to what: a class's access rules. manifests/base/access.yaml says the same in CEL.
+"""Who may open a tunnel to what, and how it may be reached. manifests/base/access.yaml says the same in CEL.
 
 A test runs both over the same cases, and looks for the same sentences.
 """
@@ -57,6 +57,29 @@ def denial(
         f"{format_duration(ttl)}."
     )
     return Refusal(Reason.TTL_TOO_LONG, text)
+
+
+def exposure_denial(tunnel: Tunnel, klass: TunnelClass) -> Refusal | None:
+    """Return what the class has against the ways from outside that a tunnel asks for, if anything."""
+    who, exposure = f"TunnelClass '{klass.metadata.name}'", klass.spec.exposure
+    service, domains = tunnel.spec.expose.service, exposure.domains
+    if service.type not in exposure.service_types:
+        allowed = ", ".join(exposure.service_types)
+        text = f"{who} does not allow a Service of type {service.type}. Allowed are: {allowed}."
+        return Refusal(Reason.NOT_ALLOWED, text)
+    globs = exposure.allowed_service_annotations
+    if not all(any(matches(glob, key) for glob in globs) for key in service.annotations):
+        text = (
+            f"{who} does not allow these annotations of the Service. "
+            f"Allowed are: {', '.join(globs) or 'none'}."
+        )
+        return Refusal(Reason.NOT_ALLOWED, text)
+    for host in tunnel.spec.expose.hosts if domains is not None else ():
+        if not any(host == domain or host.endswith(f".{domain}") for domain in domains or ()):
+            allowed = ", ".join(domains or ()) or "none"
+            text = f"{who} does not allow host '{host}'. Allowed are names in: {allowed}."
+            return Refusal(Reason.NOT_ALLOWED, text)
+    return None
 
 
 def selects(selector: Selector | None, labels: Labels | None) -> bool:

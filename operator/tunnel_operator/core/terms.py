@@ -21,7 +21,7 @@ from ..api.tunnel import (
 )
 from ..api.tunnel_class import Gateway, Naming, TunnelClass, TunnelClassSpec
 from . import names
-from .access import denial
+from .access import denial, exposure_denial
 from .class_choice import class_name_of
 from .observed import Kind
 from .refusal import Refusal
@@ -132,7 +132,11 @@ def agree(
         return no_class(tunnel)
     limits = klass.spec.limits
     ttl = limits.default_ttl if spec.ttl is None else spec.ttl
-    refused = _too_long(klass, ttl) or denial(tunnel, klass, namespace_labels, ttl)
+    refused = (
+        _too_long(klass, ttl)
+        or denial(tunnel, klass, namespace_labels, ttl)
+        or exposure_denial(tunnel, klass)
+    )
     if refused is not None:
         return refused
     try:
