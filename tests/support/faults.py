@@ -20,6 +20,9 @@ TOKEN_SECONDS = 20
 """How long an access token is good for: short, so that the operator soon needs a new one."""
 
 RETRY_AFTER = 5
+SILENCE = 45.0
+"""Longer than the operator waits for any answer; what it had given up is carried out when the silence ends."""
+
 FLAP = 4.0
 CUT_EVERY = 1.0
 
@@ -148,13 +151,25 @@ ROWS = (
         _in_azure(ArmFailure(429, times=ALWAYS, retry_after=RETRY_AFTER)),
         lasts_long=300,
     ),
+    Row(
+        "ARM is silent",
+        _in_azure(Outage(Plane.ARM, OutageMode.SILENT)),
+        lasts=SILENCE,
+        lasts_long=300,
+    ),
     Row("IoT Hub answers 503", _in_azure(Outage(Plane.HUB, OutageMode.ANSWER_503))),
+    Row("IoT Hub is silent", _in_azure(Outage(Plane.HUB, OutageMode.SILENT)), lasts=SILENCE),
     Row("IoT Hub loses answers (504101)", _in_azure(LostMethodAnswer(times=ALWAYS))),
     Row("device flaps", _flapping, bound=75, keeps_streams=False),
     Row("token endpoint refuses", _in_azure(Outage(Plane.IDENTITY), first=TOKEN_SECONDS)),
     Row(
         "token endpoint answers 503",
         _in_azure(Outage(Plane.IDENTITY, OutageMode.ANSWER_503), first=TOKEN_SECONDS),
+    ),
+    Row(
+        "token endpoint is silent",
+        _in_azure(Outage(Plane.IDENTITY, OutageMode.SILENT), first=TOKEN_SECONDS),
+        lasts=SILENCE,
     ),
     Row("API server restarted", _restart, is_edited_before=True),
     Row("API server refuses", _on_the_wire(State.REFUSING)),

@@ -5,10 +5,17 @@ import socket
 import pytest
 
 
-def skip_without_443(address):
-    """Skip the test where the port cannot be had that azure-iot-device dials for WebSockets."""
+def why_no_443(address):
+    """Return why the port cannot be had that azure-iot-device dials for WebSockets; None where it can."""
     with socket.socket() as probe:
         try:
             probe.bind((address, 443))
         except OSError as error:
-            pytest.skip(f"azure-iot-device dials port 443, which can not be had here: {error}")
+            return f"azure-iot-device dials port 443, which can not be had here: {error}"
+    return None
+
+
+def skip_without_443(address):
+    """Skip the test where there is no such port."""
+    if why := why_no_443(address):
+        pytest.skip(why)
