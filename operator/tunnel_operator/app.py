@@ -52,6 +52,7 @@ from .runtime.reconciler import Reconciler, World
 from .runtime.resync import Resync
 from .runtime.rollout import Rollout
 from .runtime.sweeper import Sweeper, SweepPolicy
+from .runtime.telling import MeasuredEvents
 from .runtime.watches import Watch, Watches
 from .runtime.workers import Workers
 from .runtime.workqueue import WorkQueue
@@ -151,12 +152,13 @@ def _world(
     stack.callback(devices.close_threads)
     metrics.watch_budgets({"arm": arm.__len__, "iothub": methods.__len__})
     guarded = GuardedDevices(devices, _now)
+    events = KubeEvents(api, instance=socket.gethostname(), clock=_now)
     metrics.watch_breakers(guarded.states)
     return World(
         cluster=cluster,
         relay=relay,
         devices=guarded,
-        events=KubeEvents(api, instance=socket.gethostname(), clock=_now),
+        events=MeasuredEvents(events, _now),
         cache=cache,
         memory=Memory(random.random),
         leadership=Leadership(time.monotonic),

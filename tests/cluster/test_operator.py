@@ -238,8 +238,19 @@ async def test_clients_are_kept_to_those_that_are_allowed(stage):
     await eventually(
         lambda: "192.0.2.0/24" in str(stage.kubectl.items("networkpolicies", "-n", stage.namespace))
     )
+    # The API server leaves the empty labels out.
+    everybody = {"matchLabels": {}}
+    stage.apply(allowedClients=[{"podSelector": everybody, "namespaceSelector": everybody}])
+    await eventually(
+        lambda: (
+            "namespaceSelector"
+            in str(stage.kubectl.items("networkpolicies", "-n", stage.namespace))
+        )
+    )
     stage.apply()
     await eventually(lambda: not stage.kubectl.items("networkpolicies", "-n", stage.namespace))
+    for word in ("child.altered", "reconcile.unsettled"):
+        assert word not in stage.operator.output
 
 
 async def test_what_the_device_does_not_allow_is_said(stage):

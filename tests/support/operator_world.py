@@ -26,6 +26,7 @@ from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
 from tunnel_operator.runtime.reconciler import Reconciler, World
 from tunnel_operator.runtime.rollout import Rollout
+from tunnel_operator.runtime.telling import MeasuredEvents
 
 ROUTES = {
     Kind.HTTP_ROUTE: "gateway.networking.k8s.io/v1",
@@ -88,7 +89,7 @@ class OperatorWorld:
             cluster=self.cluster,
             relay=self.azure.start_relay(),
             devices=GuardedDevices(FakeDevices(self.azure), self._clock),
-            events=self,
+            events=MeasuredEvents(self, self._clock),
             cache=self.cache,
             memory=Memory(lambda: 0.0),
             leadership=leadership,

@@ -1,4 +1,4 @@
-"""Events of events.k8s.io/v1. The loop tells of transitions only, so there is nothing to deduplicate."""
+"""Events of events.k8s.io/v1. The loop tells of transitions only, and of none too often."""
 
 import secrets
 from collections.abc import Callable

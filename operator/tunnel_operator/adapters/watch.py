@@ -59,8 +59,8 @@ class Cache(Protocol):
     def put_tunnel(self, tunnel: Tunnel) -> None:
         """Take a tunnel's newest state."""
 
-    def next_in_line(self, namespace: str) -> Key | None:
-        """Return the tunnel of a namespace that has waited longest for a place."""
+    def next_in_line(self, namespace: str) -> Iterable[Key]:
+        """Return of each class the tunnel of a namespace that has waited longest for one of its places."""
 
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone."""
@@ -168,8 +168,7 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
             except UnreadableError as error:
                 log.warning("tunnel.unreadable", tunnel=str(key), message=str(error))
         # Each change may leave a place; who takes one is heard of here again, and lets the next one look.
-        following = cache.next_in_line(key.namespace)
-        if following is not None:
+        for following in cache.next_in_line(key.namespace):
             add(following)
 
 

@@ -121,6 +121,8 @@ class Children:
         """Yield what makes an object as it is wanted, or removes it."""
         seen = self._seen(kind)
         if kind in self.unapplied:
+            if seen is not None and self.now < self.observed.held.get(kind, self.now):
+                return
             yield ApplyObject(self._objects[kind], is_known=seen is not None)
         elif kind not in self._objects and seen is not None and not seen.is_deleting:
             yield DeleteObject(kind, str(seen.body["metadata"]["name"]), seen.uid)

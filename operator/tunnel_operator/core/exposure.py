@@ -16,6 +16,11 @@ ROUTES = (Kind.HTTP_ROUTE, Kind.TLS_ROUTE, Kind.TCP_ROUTE)
 WAYS = (Kind.SERVICE, Kind.INGRESS, *ROUTES)
 """The kinds of objects that lead to the forwarder, in the order in which they are made."""
 
+ALTERED = (
+    "The {kind} does not stay as it is written: something in the cluster, such as an admission webhook, "
+    "changes it."
+)
+
 Trouble = tuple[Reason, str]
 
 
@@ -55,11 +60,12 @@ def _missing(observed: Observed, unapplied: Container[Kind]) -> Iterator[Trouble
     failure = observed.failures.get(Step.CHILDREN)
     for kind in WAYS:
         if kind in unapplied:
-            yield (
-                (failure.reason, failure.message)
-                if failure
-                else (Reason.OPENING, f"Making the {kind}.")
-            )
+            if failure:
+                yield failure.reason, failure.message
+            elif kind in observed.held:
+                yield Reason.REJECTED, ALTERED.format(kind=kind)
+            else:
+                yield Reason.OPENING, f"Making the {kind}."
 
 
 def _unserved(terms: Terms, observed: Observed) -> Iterator[Trouble]:

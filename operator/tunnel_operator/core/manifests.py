@@ -266,14 +266,21 @@ def _peer(client: Client) -> dict[str, Any]:
     return client.to_dict()
 
 
+_EMPTY: tuple[object, ...] = (None, "", [], {})
+
+
 def is_applied(intent: object, seen: object) -> bool:
-    """Tell whether all of an intent is there; what the server or others added does not count."""
+    """Tell whether all of an intent is there; what the server or others added does not count.
+
+    Nor does it when the server leaves out what is empty, as it does the labels of a selector of everything.
+    """
     if intent == seen:
         # As most parts of an object are: to go through their values one by one takes several times as long.
         return True
     if isinstance(intent, Mapping):
         return isinstance(seen, Mapping) and all(
-            name in seen and is_applied(value, seen[name]) for name, value in intent.items()
+            is_applied(value, seen[name]) if name in seen else value in _EMPTY
+            for name, value in intent.items()
         )
     if isinstance(intent, list):
         return (

@@ -167,6 +167,9 @@ class Observed:
     """The end that has been announced already."""
 
     failures: Mapping[Step, Failure] = field(default_factory=dict)
+    held: Mapping[Kind, datetime] = field(default_factory=dict)
+    """Which kinds of children did not stay as they were written, and when they are to be written again."""
+
     is_class_gone: bool = False
     """The TunnelClass was deleted. What it said may be remembered still, or not."""
 
@@ -188,5 +191,6 @@ class Observed:
         return failure is not None and now < failure.retry_at
 
     def retry_times(self) -> Iterator[datetime]:
-        """Yield when each failed step may be tried again."""
-        return (failure.retry_at for failure in self.failures.values())
+        """Yield when each failed step may be tried again, and each child that is held back be written."""
+        yield from (failure.retry_at for failure in self.failures.values())
+        yield from self.held.values()

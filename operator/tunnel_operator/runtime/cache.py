@@ -237,10 +237,12 @@ class Cache:
             return True
         return has_place(place_of(tunnel), self._places_beside(key, klass.metadata.name), most)
 
-    def next_in_line(self, namespace: str) -> Key | None:
-        """Return the tunnel of a namespace that has waited longest for a place."""
-        waiting = (key for key in self._waiting if key.namespace == namespace)
-        return min(waiting, key=lambda key: self._tunnels[key].place.turn, default=None)
+    def next_in_line(self, namespace: str) -> list[Key]:
+        """Return of each class the tunnel of a namespace that has waited longest for one of its places."""
+        default = default_class_name(self._classes.values())
+        waiting = [key for key in self._waiting if key.namespace == namespace]
+        waiting.sort(key=lambda key: self._tunnels[key].place.turn, reverse=True)
+        return list({self._tunnels[key].bound or default: key for key in waiting}.values())
 
     def _places_beside(self, own: Key, class_name: str) -> Iterator[Place]:
         default = default_class_name(self._classes.values())

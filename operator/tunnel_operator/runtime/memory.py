@@ -8,7 +8,7 @@ from typing import Any
 from ..api.keys import Key
 from ..core import backoff
 from ..core.looks import Look
-from ..core.observed import DeviceAnswer, Failure, HybridConnection, Step
+from ..core.observed import DeviceAnswer, Failure, HybridConnection, Kind, Step
 from ..errors import Postponed, Terminal, TunnelError
 
 POSTPONED_SPREAD = timedelta(seconds=2)
@@ -17,10 +17,20 @@ Revision = tuple[Any, ...]
 """What a failure is about: the generations of the Tunnel and of its class."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """Writes in a row of a child that did not stay as it was written, and when to write it again."""
+
+    writes: int
+    until: datetime
+
+
 @dataclass(slots=True)
 class _Entry:
     revision: Revision
     failures: dict[Step, Failure] = field(default_factory=dict)
+    held: dict[Kind, _Hold] = field(default_factory=dict)
+    unsettled: int = 0
     answer: DeviceAnswer | None = None
     is_device_closed: bool = False
     leased_at: datetime | None = None
@@ -44,6 +54,7 @@ class Memory:
         if entry.revision != revision:
             entry.revision = revision
             entry.failures.clear()
+            entry.held.clear()
         return dict(entry.failures)
 
     def failure(self, key: Key, step: Step) -> Failure | None:
@@ -87,6 +98,37 @@ class Memory:
         entry = self._entries.get(key)
         if entry is not None:
             entry.failures.pop(step, None)
+
+    def held(self, key: Key) -> Mapping[Kind, datetime]:
+        """Return which children did not stay as they were written, and when to write them again."""
+        entry = self._entries.get(key)
+        held = {} if entry is None else entry.held
+        return {kind: hold.until for kind, hold in held.items()}
+
+    def hold(self, key: Key, kind: Kind, now: datetime) -> datetime:
+        """Record that a child is not as it was just written; return when to write it again."""
+        held = self._entries.setdefault(key, _Entry(())).held
+        writes = held[kind].writes + 1 if kind in held else 1
+        held[kind] = _Hold(writes, now + backoff.delay(writes, self._jitter(), backoff.TERMINAL))
+        return held[kind].until
+
+    def release(self, key: Key, kind: Kind) -> None:
+        """Record that a child is as it was written."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.held.pop(kind, None)
+
+    def unsettled(self, key: Key, now: datetime) -> datetime:
+        """Record that a pass found no end; return when to begin another."""
+        entry = self._entries.setdefault(key, _Entry(()))
+        entry.unsettled += 1
+        return now + backoff.delay(entry.unsettled, self._jitter(), backoff.TERMINAL)
+
+    def settled(self, key: Key) -> None:
+        """Record that a pass left nothing to do."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.unsettled = 0
 
     def answer(self, key: Key) -> DeviceAnswer | None:
         """Return the device's newest answer in this process."""

@@ -47,7 +47,7 @@ from ..core.observed import (
 )
 from ..core.plan import plan
 from ..errors import Postponed, TunnelError
-from . import ends
+from . import ends, stuck
 from .cache import Cache
 from .leadership import Leadership
 from .memory import Memory, Revision
@@ -139,6 +139,7 @@ class Reconciler:
             await self._reporter.say(current, decision)
             world.recorder.report(tunnel, decision.status, observed.failures)
             if not decision.branches:
+                world.memory.settled(key)
                 return decision.recheck_at
             await self._execute(current, decision)
             tunnel = current.newest
@@ -146,8 +147,7 @@ class Reconciler:
             if is_old or (tunnel is not None and world.cache.knows_newer(tunnel)):
                 # It has been deleted or edited while something was waited for, or may have been.
                 tunnel, read_at = await self._newest(key), world.clock()
-        log.warning("reconcile.unsettled", tunnel=str(key), rounds=MAX_ROUNDS)
-        return world.clock() + timedelta(seconds=1)
+        return stuck.put_off(world.memory, key, decision, world.clock())
 
     async def _newest(self, key: Key) -> Tunnel | None:
         """Return the Tunnel as the watch or a write of ours has just brought it, or else as it is now."""
@@ -180,6 +180,7 @@ class Reconciler:
             leased_at=memory.leased_at(current.key),
             announced=memory.announced(current.key),
             failures=memory.failures(current.key, revision),
+            held=memory.held(current.key),
             namespace_labels=self._world.cache.namespace_labels(current.key.namespace),
             may_replace=self._world.rollout.has_turn(current.key, _class_name(current), now),
             is_class_gone=current.klass is None
@@ -271,7 +272,9 @@ class Reconciler:
                 pod = with_secret_version(manifest, secret.version if secret else "")
                 world.cache.put_child(await world.cluster.apply(pod, is_known=is_known))
             case ApplyObject(manifest, is_known):
-                world.cache.put_child(await world.cluster.apply(manifest, is_known=is_known))
+                seen = await world.cluster.apply(manifest, is_known=is_known)
+                world.cache.put_child(seen)
+                stuck.heed_answer(world.memory, current.key, manifest, seen, world.clock())
             case DeleteObject():
                 await self._delete_object(current, action)
             case _:

@@ -83,9 +83,9 @@ class Reporter:
             log.warning("status.unsaid", tunnel=str(current.tunnel), message=error.message)
 
     async def _say(self, current: Round, decision: Plan) -> None:
-        await asyncio.gather(
-            self._report(current, decision.status), self._tell(current.tunnel, decision)
-        )
+        # One after the other: what could not be written is decided, and would be told, again.
+        await self._report(current, decision.status)
+        await self._tell(current.tunnel, decision)
 
     async def _report(self, current: Round, status: TunnelStatus) -> None:
         tunnel = current.newest or current.tunnel

@@ -227,3 +227,10 @@ def test_is_applied_passes_over_what_others_added_and_nothing_else():
     assert not manifests.is_applied(intent, {"spec": {**seen["spec"], "type": "NodePort"}})
     more = {"spec": {**seen["spec"], "ports": [*seen["spec"]["ports"], {"port": 81}]}}
     assert not manifests.is_applied(intent, more)
+
+
+def test_is_applied_when_the_server_has_left_out_what_is_empty():
+    intent = {"from": [{"podSelector": {"matchLabels": {}, "matchExpressions": []}}]}
+    assert manifests.is_applied(intent, {"from": [{"podSelector": {}}]})
+    assert not manifests.is_applied({"selector": {"a": "b"}, "wait": False}, {"wait": False})
+    assert not manifests.is_applied({"wait": False}, {})

@@ -5,7 +5,7 @@ import pytest
 from support.tunnels import NOON
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
-from tunnel_operator.core.observed import Step
+from tunnel_operator.core.observed import Kind, Step
 from tunnel_operator.errors import Postponed, Retryable, Terminal
 from tunnel_operator.runtime.memory import Memory
 
@@ -64,3 +64,20 @@ def test_what_was_not_tried_is_no_failed_attempt(memory):
     postponed = Postponed(Reason.DEVICE_OFFLINE, "later", retry_after=timedelta(seconds=50))
     failure = memory.fail(KEY, Step.DEVICE, postponed, NOON)
     assert (failure.attempts, failure.retry_at) == (1, NOON + timedelta(seconds=50))
+
+
+def test_what_does_not_come_to_rest_is_tried_later_each_time_and_at_once_when_something_changes(
+    memory,
+):
+    waits = [memory.hold(KEY, Kind.SERVICE, NOON) - NOON for _ in range(12)]
+    assert waits == sorted(waits)
+    assert waits[0] == timedelta(seconds=1)
+    assert waits[-1] == timedelta(minutes=5)
+    assert [memory.unsettled(KEY, NOON) - NOON for _ in range(12)] == waits
+    memory.release(KEY, Kind.SERVICE)
+    memory.settled(KEY)
+    assert memory.held(KEY) == {}
+    assert memory.hold(KEY, Kind.SERVICE, NOON) - NOON == waits[0]
+    assert memory.unsettled(KEY, NOON) - NOON == waits[0]
+    memory.failures(KEY, (1, 2))
+    assert memory.held(KEY) == {}

@@ -8,6 +8,7 @@ import pytest
 from support.operator_world import OperatorWorld
 from support.tunnels import a_class, tunnel_body
 from tunnel_operator.api.base import format_time
+from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION
 
 NAMES = ["mri-1", "mri-2", "mri-3", "mri-4", "mri-5"]
 
@@ -58,7 +59,7 @@ async def test_no_more_than_the_limit_are_open_and_the_oldest_wait_least(world):
     )
     assert {c.type for c in last.conditions} == {"Accepted", "Ready", "Reconciling"}
     assert last.opened_at is None
-    assert world.cache.next_in_line("imaging") == keys[2]
+    assert world.cache.next_in_line("imaging") == [keys[2]]
     assert world.cache.waiting == 3
 
     writes = dict(world.cluster.writes)
@@ -131,3 +132,23 @@ async def test_a_tunnel_that_is_being_closed_keeps_its_place_until_azure_has_let
     world.now += timedelta(minutes=5)
     await go_round(world, keys)
     assert open_ones(world) == ["mri-2", "mri-3"]
+
+
+async def test_the_oldest_of_each_class_is_next_in_line(world):
+    one = {"maxTunnelsPerNamespace": 1}
+    world.classes = [a_class("a", limits=one), a_class("b", limits=one)]
+    default = world.classes[1].metadata.model_copy(
+        update={"annotations": {DEFAULT_ANNOTATION: "true"}}
+    )
+    world.classes[1] = world.classes[1].model_copy(update={"metadata": default})
+    world.start_operator()
+    places = [("a", "mri-1"), ("b", "mri-2"), ("a", "mri-3"), (None, "mri-4"), ("b", "mri-5")]
+    keys = [make(world, name, tunnelClassName=class_name) for class_name, name in places]
+    await go_round(world, keys)
+    assert open_ones(world) == ["mri-1", "mri-2"]
+    assert sorted(world.cache.next_in_line("imaging")) == keys[2:4]
+    world.delete(keys[1])
+    await go_round(world, keys[:2])
+    for key in world.cache.next_in_line("imaging"):
+        await world.settle(key)
+    assert open_ones(world) == ["mri-1", "mri-4"]

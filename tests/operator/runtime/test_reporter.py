@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,6 +8,7 @@ from support.tunnels import NOON, a_tunnel
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import HybridConnectionStatus, Tunnel
 from tunnel_operator.core.actions import AddFinalizer, Plan
+from tunnel_operator.core.notices import Notice, Severity
 from tunnel_operator.errors import Retryable
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
@@ -34,13 +36,26 @@ def cluster():
     return Cluster()
 
 
+class Events:
+    def __init__(self):
+        self.told = []
+
+    async def record(self, tunnel, notice):
+        self.told.append(notice.reason)
+
+
 @pytest.fixture
-def reporter(cluster):
+def events():
+    return Events()
+
+
+@pytest.fixture
+def reporter(cluster, events):
     leadership = Leadership(lambda: 0.0)
     leadership.grant(1.0)
     memory = Memory(lambda: 0.0)
     patience = timedelta(milliseconds=5)
-    return Reporter(cluster, None, memory, leadership, patience=patience)
+    return Reporter(cluster, events, memory, leadership, patience=patience)
 
 
 TUNNEL = a_tunnel(status={"openedAt": "2026-03-01T12:00:00Z"})
@@ -87,6 +102,19 @@ async def test_what_can_not_be_said_ends_nothing(reporter, cluster):
     cluster.error = Retryable(Reason.UNAVAILABLE, "no API")
     await reporter.meanwhile(Round(TUNNEL), plan(**MADE), asyncio.Event())
     assert cluster.written == []
+
+
+async def test_people_are_told_only_what_has_been_written(reporter, cluster, events):
+    notice = Notice(Severity.NORMAL, Reason.OPEN, "Open", "words")
+    decision = replace(plan(is_last=True, **MADE), notices=(notice,))
+    cluster.error = Retryable(Reason.UNAUTHORIZED, "403")
+    for _ in range(3):
+        with pytest.raises(Retryable):
+            await reporter.say(Round(TUNNEL), decision)
+    assert events.told == []
+    cluster.error = None
+    await reporter.say(Round(TUNNEL), decision)
+    assert events.told == [Reason.OPEN]
 
 
 def test_the_newest_of_two_writes_counts_whichever_returns_last():
