@@ -337,6 +337,8 @@ def _sweep(config: Config, world: World) -> Callable[[], Coroutine[None, None, N
     async def sweep() -> None:
         if config.sweep != "off" and config.cluster_id:
             await sweeper.run(classes)
+        else:
+            log.info("sweep.off", cluster_id=config.cluster_id, sweep=config.sweep)
 
     return sweep
 

@@ -23,7 +23,8 @@ class Config:
     WATCH_NAMESPACES    the namespaces whose Tunnels are served, with commas between; all when left out
     LEASE_NAME          the Lease in the operator's own namespace by which one of several replicas leads
     CONTROLLER_NAME     the TunnelClasses that are served, by their spec.controllerName
-    CLUSTER_ID          marks hybrid connections as this cluster's, in a namespace that several share
+    CLUSTER_ID          marks hybrid connections as this cluster's, in a namespace that several share; nothing is
+                        swept without
     SWEEP               delete, report or off: hybrid connections that a lost cluster of this id left behind
     TUNNEL_CLASSES_FILE the TunnelClasses; those of the cluster when left out
     WORKERS             how many Tunnels are worked on at the same time
@@ -57,6 +58,11 @@ class Config:
         sweep = environ.get("SWEEP") or "report"
         if sweep not in ("delete", "report", "off"):
             raise ConfigError(f"SWEEP is {sweep!r}: use delete, report or off.")
+        cluster_id = environ.get("CLUSTER_ID") or ""
+        if sweep == "delete" and not cluster_id:
+            raise ConfigError(
+                "SWEEP is 'delete' and CLUSTER_ID is not set: it says which hybrid connections are this cluster's."
+            )
         level = environ.get("LOG_LEVEL", "INFO").upper()
         if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise ConfigError(f"LOG_LEVEL is {level!r}: use DEBUG, INFO, WARNING or ERROR.")
@@ -70,7 +76,7 @@ class Config:
             ),
             lease_name=environ.get("LEASE_NAME") or "tunnel-operator",
             controller_name=environ.get("CONTROLLER_NAME") or DEFAULT_CONTROLLER,
-            cluster_id=environ.get("CLUSTER_ID") or "",
+            cluster_id=cluster_id,
             sweep=sweep,
             tunnel_classes_file=_path(environ, "TUNNEL_CLASSES_FILE"),
             workers=_number(environ, "WORKERS", 64, lowest=1),

@@ -74,6 +74,22 @@ BAD_TUNNELS = [
         tunnel(allowedClients=[{"cidr": "192.0.2.0/24", "podSelector": {}}]),
         "give a cidr, or a podSelector",
     ),
+    *(
+        (tunnel(allowedClients=[{"cidr": cidr}]), "cidr must be an address and the length")
+        for cidr in ("192.0.2.0/99", "192.0.2.0/33", "256.0.2.0/24", "192.0.2/24", "::/129")
+    ),
+    *(
+        (
+            tunnel(allowedClients=[{side: {"matchExpressions": [expression]}}]),
+            "In and NotIn need values, Exists and DoesNotExist have none",
+        )
+        for side in ("podSelector", "namespaceSelector")
+        for expression in (
+            {"key": "app", "operator": "In"},
+            {"key": "app", "operator": "NotIn", "values": []},
+            {"key": "app", "operator": "Exists", "values": ["x"]},
+        )
+    ),
     (tunnel(bogus=True), 'unknown field "spec.bogus"'),
 ]
 
@@ -209,6 +225,13 @@ def test_tunnels_can_be_listed_by_device(kubectl, namespace):
     header = kubectl("get", "tunnels", "-n", namespace).splitlines()[0].split()
     assert header == ["NAME", "DEVICE", "READY", "REASON", "URL", "EXPIRES", "AGE"]
     assert "tunnel.tunnels.dev/mri-7" in kubectl("get", "all", "-n", namespace)
+
+
+@pytest.mark.parametrize(
+    "cidr", ["0.0.0.0/0", "192.0.2.255/32", "10.0.0.0/8", "2001:db8::/32", "::/0", "::1/128"]
+)
+def test_ranges_of_addresses_are_accepted(kubectl, cidr):
+    kubectl.apply(tunnel(allowedClients=[{"cidr": cidr}]), "--dry-run=server")
 
 
 def test_examples_are_accepted(kubectl):

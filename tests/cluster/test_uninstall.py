@@ -66,7 +66,7 @@ async def test_nothing_is_left_after_the_documented_order(stage):
     policies = ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
     for kind in ("crds", "clusterroles", "clusterrolebindings", *policies):
         assert stage.kubectl.items(kind, *ours) == []
-    everything = "pods,secrets,services,ingresses,serviceaccounts,deployments"
+    everything = "pods,secrets,services,ingresses,serviceaccounts,deployments,poddisruptionbudgets"
     assert stage.kubectl.items(everything, "-A", *ours) == []
     assert stage.kubectl.get("namespace", "tunnels-system") is None
     assert stage.kubectl.get("namespace", stage.namespace)["status"]["phase"] == "Active"

@@ -3,7 +3,9 @@
 import json
 import sys
 import time
+from datetime import UTC, datetime
 
+from support.held_stream import held_stream
 from support.kubectl import condition
 
 WORDS = "raw TCP, and then the end of it"
@@ -89,20 +91,63 @@ def test_ends_in_time_with_the_operator_dead(world):
 
 
 def test_extending_a_tunnel_drops_no_stream(world):
+    """One stream is held from before the change until after what was the tunnel's end before it."""
     world.start_device("e2e-3")
-    world.apply("e2e-3", ttl="5m")
+    world.apply("e2e-3", ttl="60s")
     world.until_ready("e2e-3")
     where = ("-n", world.namespace)
     pod = world.kubectl.get("pod", "e2e-3-forwarder", *where)
     before = world.tunnel("e2e-3")["status"]["expiresAt"]
-    world.apply("e2e-3", ttl="9m")
-    world.until(lambda: world.tunnel("e2e-3")["status"]["expiresAt"] > before)
-    settings = ("get", "--raw", forwarder_status(world, "e2e-3"))
-    expires_at = world.tunnel("e2e-3")["status"]["expiresAt"]
-    world.until(lambda: json.loads(world.kubectl(*settings))["expiresAt"] == expires_at, within=30)
+    address = f"e2e-3.{world.namespace}.svc:7"
+    with held_stream(
+        world.kubectl, world.namespace, world.stage.forwarder_image, address
+    ) as stream:
+        world.until(lambda: stream.exchanges() >= 3, within=20)
+        world.apply("e2e-3", ttl="9m")
+        world.until(lambda: world.tunnel("e2e-3")["status"]["expiresAt"] > before)
+        settings = ("get", "--raw", forwarder_status(world, "e2e-3"))
+        expires_at = world.tunnel("e2e-3")["status"]["expiresAt"]
+        world.until(
+            lambda: json.loads(world.kubectl(*settings))["expiresAt"] == expires_at, within=30
+        )
+        # Then the first end passes, of which neither forwarder nor device may make anything.
+        time.sleep(max(0.0, seconds_until(before)) + 2)
+        told = stream.exchanges()
+        world.until(lambda: stream.exchanges() >= told + 5, within=20)
     after = world.kubectl.get("pod", "e2e-3-forwarder", *where)
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert condition(world.tunnel("e2e-3"))["status"] == "True"
+
+
+def seconds_until(time_of_the_api):
+    return (datetime.fromisoformat(time_of_the_api) - datetime.now(UTC)).total_seconds()
+
+
+def test_an_idle_tunnel_is_closed_with_its_totals_and_the_same_manifest_opens_it_no_more(world):
+    world.start_device("e2e-1")
+    world.apply("e2e-1", idleTimeout="20s")
+    world.until_ready("e2e-1")
+    page, heard = world.through_service("e2e-1", WORDS)
+    assert heard == WORDS
+    world.until_reason("e2e-1", "Idle")
+    session = world.until(lambda: with_totals(world.tunnel("e2e-1")), within=20)
+    assert session["reason"] == "Idle"
+    # The page and the raw words; the client has tried the page's port before.
+    assert session["connections"] >= 2
+    assert min(session["bytesIn"], session["bytesOut"]) >= len(WORDS)
+    assert session["bytesIn"] + session["bytesOut"] >= 2 * len(WORDS) + len(page)
+    world.until(lambda: world.children("e2e-1") == [])
+    assert world.hybrid_connections() == {}
+
+    world.apply("e2e-1", idleTimeout="20s")
+    time.sleep(5)
+    assert condition(world.tunnel("e2e-1"))["reason"] == "Idle"
+    assert world.hybrid_connections() == {}
+
+
+def with_totals(tunnel):
+    session = tunnel["status"].get("session", {})
+    return session if "connections" in session else None
 
 
 def test_all_streams_may_share_one_socket(world):

@@ -4,14 +4,18 @@ import json
 import re
 import shutil
 import subprocess
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 import yaml
+from azure.core.exceptions import ClientAuthenticationError
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.tunnels import NOON, a_tunnel
 from tunnel_dev import promtool
+from tunnel_operator.adapters.azure_errors import HUB_CODES, classify_arm, classify_hub
+from tunnel_operator.adapters.calls import code_of
 from tunnel_operator.api.reasons import ConditionType, Reason
 from tunnel_operator.api.tunnel import FINALIZER
 from tunnel_operator.observability.metrics import Metrics
@@ -99,6 +103,32 @@ def test_every_reason_and_condition_asked_for_exists(expression):
                 assert set(value.split("|")) <= set(Reason)
             if label == "type":
                 assert value in set(ConditionType)
+
+
+def codes_of(alert):
+    [rule] = [rule for rule in rules() if rule["alert"] == alert]
+    [codes] = [value for label, value in MATCHER.findall(rule["expr"]) if label == "code"]
+    return set(codes.split("|"))
+
+
+def test_every_code_that_means_not_authorised_is_in_the_alert_for_it():
+    meanings = [(code, classify_hub(code, "d", waited_seconds=1)) for code in HUB_CODES]
+    for status in HTTPStatus:
+        meanings.append((status.value, classify_arm(status, "")))
+        meanings.append((status.value, classify_hub(status, "d", waited_seconds=1)))
+    found = {str(code) for code, error in meanings if error.reason is Reason.UNAUTHORIZED}
+    assert {"401002", "401003"} <= found
+    known = codes_of("TunnelAzureUnauthorized")
+    assert found - codes_of("TunnelAzureThrottled") == known - {"no-token"}
+    assert code_of(ClientAuthenticationError("no")) in known
+
+
+def test_the_runbook_reads_the_whole_log_of_every_replica():
+    """One of several waits and says little; and kubectl shows ten lines of Pods that a label chooses."""
+    commands = re.findall(r"`(kubectl logs -n tunnels-system[^`]*)`", RUNBOOK.read_text())
+    assert len(commands) > 3
+    for command in commands:
+        assert "-l app.kubernetes.io/name=tunnel-operator --prefix --tail=" in command
 
 
 def test_every_alert_has_a_runbook_entry_and_every_entry_an_alert():

@@ -43,6 +43,9 @@ def code_of(error: BaseException) -> str:
     match error:
         case BaseExceptionGroup(exceptions=(first, *_)):
             code = code_of(first)
+        case ClientAuthenticationError(status_code=HTTPStatus.BAD_REQUEST):
+            # Entra ID's answer to an identity that it does not know; Azure's services say 401 in this exception.
+            code = "no-token"
         case HttpResponseError(status_code=int(status)):
             code = _word(status)
         case HttpOperationError(response=response) if response is not None:

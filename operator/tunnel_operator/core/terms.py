@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 
 from tunnel_forwarder.protocol.errors import ProtocolError
 from tunnel_forwarder.protocol.method import Forward
@@ -133,7 +134,8 @@ def agree(
     limits = klass.spec.limits
     ttl = limits.default_ttl if spec.ttl is None else spec.ttl
     refused = (
-        _too_long(klass, ttl)
+        _bad_client(tunnel)
+        or _too_long(klass, ttl)
         or denial(tunnel, klass, namespace_labels, ttl)
         or exposure_denial(tunnel, klass)
     )
@@ -186,6 +188,20 @@ def _ways(
     if isinstance(ingress, Refusal):
         return ingress
     return routes if isinstance(routes, Refusal) else (ingress, routes)
+
+
+def _bad_client(tunnel: Tunnel) -> Refusal | None:
+    """Refuse what no NetworkPolicy can be made of, before anything is opened that it should guard."""
+    for client in tunnel.spec.allowed_clients or ():
+        try:
+            if client.cidr is not None:
+                ip_network(client.cidr, strict=False)
+        except ValueError:
+            text = (
+                f"spec.allowedClients has the cidr '{client.cidr}', which is no range of addresses."
+            )
+            return Refusal(Reason.REJECTED, text)
+    return None
 
 
 def _too_long(klass: TunnelClass, ttl: timedelta) -> Refusal | None:

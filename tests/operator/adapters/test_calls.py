@@ -19,6 +19,12 @@ def arm(status):
     return error
 
 
+def entra(status):
+    error = ClientAuthenticationError("no")
+    error.status_code = status
+    return error
+
+
 def hub(status, code):
     body = json.dumps({"Message": json.dumps({"errorCode": code})})
     error = HttpOperationError.__new__(HttpOperationError)
@@ -37,6 +43,11 @@ def hub(status, code):
         (hub(429, 429001), "429001"),
         (hub(400, 123456), "400"),
         (ClientAuthenticationError("no"), "no-token"),
+        # An unknown client or federation.
+        (entra(400), "no-token"),
+        (entra(401), "401"),
+        (entra(503), "503"),
+        (hub(401, 401002), "401002"),
         (ServiceRequestError("no"), "unreachable"),
         (ClientRequestError("no"), "unreachable"),
         (TimeoutError(), "timeout"),

@@ -65,6 +65,8 @@ def test_an_ipv6_target_loses_its_brackets():
             {"device": {"id": "mri:7"}},
             Reason.INVALID_DEVICE_NAME,
         ),
+        (a_class(), {"allowedClients": [{"cidr": "1:::2/64"}]}, Reason.REJECTED),
+        (a_class(), {"allowedClients": [{"podSelector": {}}, {"cidr": "::/129"}]}, Reason.REJECTED),
         (None, {}, Reason.CLASS_NOT_FOUND),
         (None, {"tunnelClassName": None}, Reason.CLASS_NOT_FOUND),
     ],
@@ -74,6 +76,11 @@ def test_refuses_with_a_reason_and_a_sentence(klass, spec, reason):
     assert isinstance(refusal, Refusal)
     assert refusal.reason is reason
     assert refusal.message.endswith(".")
+
+
+@pytest.mark.parametrize("cidr", ["192.0.2.1/24", "0.0.0.0/0", "2001:db8::1/32", "::/0"])
+def test_any_range_of_addresses_may_be_a_client(cidr):
+    assert isinstance(terms(allowedClients=[{"cidr": cidr}]), Terms)
 
 
 def test_makes_a_host_name_under_the_classs_domain():
