@@ -19,7 +19,7 @@ from .manifests import (
     make_pod,
     make_secret,
 )
-from .observed import Child, Kind, Observed
+from .observed import KEY_CHANGED, Child, Kind, Observed
 from .pods import created_at, end_of, is_ready
 from .rollout import Stage, stage_of
 from .terms import Terms
@@ -47,6 +47,7 @@ class Children:
     observed: Observed
     expires_at: datetime
     now: datetime
+    is_device_listening: bool = True
 
     @cached_property
     def missing(self) -> tuple[Action, ...]:
@@ -137,11 +138,15 @@ class Children:
         )
 
     def _is_doubtful(self) -> bool:
-        """Whether the forwarder has had its token for long, and got nowhere with it."""
-        pod = self._seen(Kind.POD)
+        """Whether the forwarder got nowhere with its token, and nothing but the token is to blame.
+
+        Without a listener no token leads anywhere, and each new one costs a call to Azure.
+        """
+        pod, leased_at = self._seen(Kind.POD), self.observed.leased_at
         if pod is None or is_ready(pod):
             return False
-        leased_at = self.observed.leased_at
+        if leased_at == KEY_CHANGED or not self.is_device_listening:
+            return leased_at == KEY_CHANGED
         return leased_at is None or self.now >= leased_at + DOUBT_AFTER
 
     def _is_told(self, pod: Child) -> bool:

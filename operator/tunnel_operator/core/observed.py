@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any
 
@@ -53,6 +53,10 @@ class HybridConnection:
     owner_name: str | None = None
     is_retained: bool = False
     """Whether it is marked as kept for a closed Tunnel, in this cluster."""
+
+
+KEY_CHANGED = datetime.min.replace(tzinfo=UTC)
+"""Stands for the time of a token whose key has been made anew since."""
 
 
 class NoHybridConnection(Enum):
@@ -161,7 +165,7 @@ class Observed:
 
     answer: DeviceAnswer | None = None
     leased_at: datetime | None = None
-    """When this process last made the forwarder's token; None: not yet, or its key has changed since."""
+    """When this process last made the forwarder's token; None: not yet."""
 
     announced: datetime | None = None
     """The end that has been announced already."""

@@ -32,7 +32,14 @@ class Opening:
     @cached_property
     def children(self) -> Children:
         """Its objects in the cluster."""
-        return Children(self.tunnel, self.terms, self.observed, self.expires_at, self.now)
+        return Children(
+            self.tunnel,
+            self.terms,
+            self.observed,
+            self.expires_at,
+            self.now,
+            is_device_listening=self.is_device_listening,
+        )
 
     @cached_property
     def is_device_listening(self) -> bool:

@@ -20,7 +20,7 @@ from . import findings, names
 from .actions import Plan
 from .children import replacement_time
 from .closing import close, has_given_up, is_closed, is_in_azure
-from .looks import JUST_NOW, LISTENER_LAG, LOOK_AGAIN, POLL
+from .looks import JUST_NOW, LISTENER_LAG, POLL, good_for
 from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
 from .observed import HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .opening import Opening
@@ -87,7 +87,7 @@ def _plan_open(
     status = _open_status(opening, session)
     is_open = any(c.type == "Ready" and c.status == "True" for c in status.conditions)
     looked_at = observed.looked_at or now
-    look_at = looked_at + (POLL if is_open else LOOK_AGAIN)
+    look_at = looked_at + (POLL if is_open else good_for(observed.failures))
     times = [session.expires_at, *observed.retry_times()]
     if not observed.is_waiting(Step.LOOK, now):
         # A way that has just broken makes a look due that was not.
