@@ -43,16 +43,19 @@ class HybridConnection:
     """What Azure says of the tunnel's rendezvous.
 
     `owner` is the uid in the ownership mark, and `owner_name` the Tunnel's name there; None without a mark.
-    `rules` is None when they were not looked at.
+    `rules` are the rights of each by its name; None when they were not looked at.
     """
 
     name: str
     listener_count: int
     owner: str | None
-    rules: frozenset[str] | None
+    rules: Mapping[str, frozenset[str]] | None
     owner_name: str | None = None
     is_retained: bool = False
     """Whether it is marked as kept for a closed Tunnel, in this cluster."""
+
+    requires_token: bool = True
+    """Whether senders need a token there."""
 
 
 KEY_CHANGED = datetime.min.replace(tzinfo=UTC)
