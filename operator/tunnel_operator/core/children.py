@@ -20,7 +20,7 @@ from .manifests import (
     make_secret,
 )
 from .observed import KEY_CHANGED, Child, Kind, Observed
-from .pods import created_at, end_of, is_ready
+from .pods import created_at, due_to_be_gone, end_of, is_ready
 from .rollout import Stage, stage_of
 from .terms import Terms
 
@@ -33,6 +33,10 @@ CLOCK_SKEW = timedelta(minutes=1)
 DOUBT_AFTER = timedelta(seconds=30)
 """How long a forwarder may be without success before its token is made anew: a rule's key can change in
 Azure without our being told, and the first sign of it is that the token opens nothing."""
+
+
+UNCONFIRMED_AFTER = timedelta(seconds=30)
+"""How long after a Pod's grace period its node is waited for. A node without power never says a word."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,11 @@ class Children:
         if pod is None:
             yield ApplyForwarderPod(self._pod, is_known=False)
         elif pod.is_deleting:
-            return
+            if self._is_stuck(pod):
+                # Its fixed name keeps the next one out. To delete it by force is safe though it may still
+                # run: it holds no storage and no identity of a StatefulSet's, and a hybrid connection
+                # takes several senders.
+                yield DeleteObject(Kind.POD, names.forwarder(self.tunnel), pod.uid, is_forced=True)
         elif self.stage is Stage.WAITS and not self._is_spent(pod):
             # Nor can it be told at once of a changed Secret: the kubelet brings it that in a minute or so.
             return
@@ -163,6 +171,15 @@ class Children:
         wanted = Child(self._pod)
         return pod.annotation(REVISION_ANNOTATION) != wanted.annotation(REVISION_ANNOTATION)
 
+    def _is_stuck(self, pod: Child) -> bool:
+        """Whether nothing but its node's word is wanting for the Pod to be gone, for too long.
+
+        What somebody has put a finalizer on is that one's to let go of.
+        """
+        due = due_to_be_gone(pod)
+        has_finalizers = bool(pod.body["metadata"].get("finalizers"))
+        return due is not None and not has_finalizers and self.now >= due + UNCONFIRMED_AFTER
+
     def _is_spent(self, pod: Child) -> bool:
         end = end_of(pod)
         if end is None:
@@ -174,7 +191,13 @@ class Children:
         return self.now >= created_at(pod) + REPLACE_AFTER
 
 
-def replacement_time(observed: Observed) -> datetime | None:
-    """Return when a Pod that ended may be replaced."""
+def replacement_times(observed: Observed) -> Iterator[datetime]:
+    """Yield when a Pod that ended may be replaced, or what is to be said or done of one that is deleted changes."""
     pod = observed.children.get(Kind.POD)
-    return None if pod is None or end_of(pod) is None else created_at(pod) + REPLACE_AFTER
+    if pod is None:
+        return
+    if end_of(pod) is not None:
+        yield created_at(pod) + REPLACE_AFTER
+    due = due_to_be_gone(pod)
+    if due is not None:
+        yield from (due, due + UNCONFIRMED_AFTER)

@@ -18,7 +18,7 @@ from ..api.tunnel import Endpoint, HybridConnectionStatus, SessionStatus, Tunnel
 from ..api.tunnel_class import TunnelClass
 from . import findings, names
 from .actions import Plan
-from .children import replacement_time
+from .children import replacement_times
 from .closing import close, has_given_up, is_closed, is_in_azure
 from .looks import JUST_NOW, LISTENER_LAG, POLL, good_for
 from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
@@ -92,9 +92,7 @@ def _plan_open(
     if not observed.is_waiting(Step.LOOK, now):
         # A way that has just broken makes a look due that was not.
         times.append(max(look_at, now + JUST_NOW))
-    replacement = replacement_time(observed)
-    if replacement is not None:
-        times.append(replacement)
+    times.extend(replacement_times(observed))
     if observed.answer is not None and observed.answer.at is not None:
         times.append(observed.answer.at + LISTENER_LAG)
     announce_at = expiry_notice_at(session.opened_at, session.expires_at)

@@ -351,7 +351,11 @@ class Reconciler:
     async def _delete_object(self, current: _Pass, action: DeleteObject) -> None:
         world = self._world
         left = await world.cluster.delete(
-            current.key.namespace, action.kind, action.name, action.uid
+            current.key.namespace,
+            action.kind,
+            action.name,
+            action.uid,
+            is_forced=action.is_forced,
         )
         if left is not None:
             world.cache.put_child(left)
