@@ -7,7 +7,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -33,6 +33,9 @@ class FakeCluster:
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     children: dict[tuple[str, Kind, str], dict[str, Any]] = field(default_factory=dict)
     writes: Counter[str] = field(default_factory=Counter)
+    is_node_dead: bool = False
+    """No node confirms the end of a Pod."""
+
     serial: "count[int]" = field(default_factory=lambda: count(100))
 
     async def get_tunnel(self, key: Key) -> Tunnel | None:
@@ -86,14 +89,24 @@ class FakeCluster:
         return copy.deepcopy(body)
 
     async def delete(
-        self, namespace: str, kind: Kind, name: str, uid: str
+        self, namespace: str, kind: Kind, name: str, uid: str, *, is_forced: bool
     ) -> Mapping[str, Any] | None:
         self.hook(f"delete_{kind}")
         there = self.children.get((namespace, kind, name))
-        if there is not None and there["metadata"]["uid"] == uid:
-            self.writes[f"delete {kind}"] += 1
-            del self.children[namespace, kind, name]
+        if there is None or there["metadata"]["uid"] != uid:
+            return None
+        self.writes[f"delete {kind}"] += 1
+        if kind is Kind.POD and self.is_node_dead and not is_forced:
+            return copy.deepcopy(self.begin_to_end(there))
+        del self.children[namespace, kind, name]
         return None
+
+    def begin_to_end(self, pod: dict[str, Any]) -> dict[str, Any]:
+        """Give a Pod its grace period, after which its node should confirm that it has ended."""
+        grace = timedelta(seconds=pod["spec"]["terminationGracePeriodSeconds"])
+        pod["metadata"].setdefault("deletionTimestamp", format_time(self.clock() + grace))
+        self.touch(pod)
+        return pod
 
     def feed(self, cache: Cache) -> None:
         """Bring the cache up to date, as a fresh listing would."""

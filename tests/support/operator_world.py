@@ -168,7 +168,7 @@ class OperatorWorld:
     def run_kubelet(self) -> None:
         """Make Pods what the node would: ready when the device listens for the forwarder's own lease."""
         for body in list(self.cluster.children.values()):
-            if body["kind"] == "Pod":
+            if body["kind"] == "Pod" and "deletionTimestamp" not in body["metadata"]:
                 self._run_pod(body)
 
     def _run_pod(self, body: dict[str, Any]) -> None:

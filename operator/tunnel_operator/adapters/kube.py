@@ -114,10 +114,17 @@ class KubeCluster:
         )
 
     async def delete(
-        self, namespace: str, kind: Kind, name: str, uid: str
+        self, namespace: str, kind: Kind, name: str, uid: str, *, is_forced: bool
     ) -> Mapping[str, Any] | None:
-        """Remove an object, if it is still this one; return it when it needs time to go."""
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        """Remove an object, if it is still this one; return it when it needs time to go.
+
+        `is_forced`: give it no such time; what is answered then is how it last was.
+        """
+        body: dict[str, Any] = {
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Background",
+            **({"gracePeriodSeconds": 0} if is_forced else {}),
+        }
         try:
             answer = await self._api.request(
                 "DELETE", f"{self._collection(namespace, kind)}/{name}", body=body
@@ -127,7 +134,8 @@ class KubeCluster:
         except ConflictError:
             # A later object has taken the name: this one is gone.
             return None
-        is_going = "deletionTimestamp" in (answer.get("metadata") or {})
+        metadata = answer.get("metadata") or {}
+        is_going = "deletionTimestamp" in metadata and not is_forced
         return {**answer, "kind": kind.value} if is_going else None
 
     async def secret_value(self, namespace: str, name: str, key: str) -> bytes | None:

@@ -31,7 +31,7 @@ from ..api.tunnel_class import Relay, TunnelClassSpec
 from ..core import observed
 from ..core.actions import EnsureHybridConnection, RetainHybridConnection
 from ..core.sweep import Marked
-from ..errors import Retryable
+from ..errors import Retryable, Terminal
 from .azure_errors import classify_arm, classify_no_token
 from .budget import Budget
 from .calls import CallObserver, counted
@@ -101,7 +101,7 @@ class ArmRelay:
             return None
         async with self._call("observe-rules", name):
             rules = await _or_none(
-                _names(hybrid_connections.list_authorization_rules(*place, name))
+                _rights(hybrid_connections.list_authorization_rules(*place, name))
             )
         return None if rules is None else self._seen(connection, name, rules)
 
@@ -111,9 +111,9 @@ class ArmRelay:
         """Make the hybrid connection and its rules, or put them right."""
         hybrid_connections, place = self._at(klass)
         connection = self._marked(wanted, is_retained=False)
-        rules = len(wanted.rules)
+        count = len(wanted.rules)
         # Reading the key of each rule comes next.
-        async with self._call("ensure", wanted.name, requests=1 + rules, ahead=rules):
+        async with self._call("ensure", wanted.name, requests=1 + count, ahead=count):
             made = None
             if not wanted.is_borrowed:
                 made = await hybrid_connections.create_or_update(*place, wanted.name, connection)
@@ -127,7 +127,15 @@ class ArmRelay:
                     )
         if made is None:
             return None
-        return self._seen(made, wanted.name, frozenset(name for name, _ in wanted.rules))
+        if made.requires_client_authorization is False:
+            # Whether it can be changed is not documented. To try again at once would never end.
+            raise Terminal(
+                Reason.REJECTED,
+                f"Azure lets senders without a token use hybrid connection {wanted.name!r}, and did not "
+                "change that. Delete it in Azure, and it is made anew.",
+            )
+        rules = {name: frozenset({right}) for name, right in wanted.rules}
+        return self._seen(made, wanted.name, rules)
 
     async def retain(self, klass: TunnelClassSpec, wanted: RetainHybridConnection) -> None:
         """Remove the rules, then mark the hybrid connection as kept."""
@@ -211,7 +219,7 @@ class ArmRelay:
                 yield entry
 
     def _seen(
-        self, found: HybridConnection, name: str, rules: frozenset[str] | None
+        self, found: HybridConnection, name: str, rules: Mapping[str, frozenset[str]] | None
     ) -> observed.HybridConnection:
         mark = read_mark(found.user_metadata)
         return observed.HybridConnection(
@@ -221,6 +229,7 @@ class ArmRelay:
             owner_name=mark.tunnel if mark else None,
             rules=rules,
             is_retained=bool(mark and mark.is_retained and mark.cluster == self._cluster_id),
+            requires_token=found.requires_client_authorization is not False,
         )
 
     def _marked(
@@ -278,8 +287,13 @@ async def _or_none(call: Awaitable[T]) -> T | None:
         return None
 
 
-async def _names(rules: AsyncIterator[AuthorizationRule]) -> frozenset[str]:
-    return frozenset([rule.name async for rule in rules if rule.name])
+async def _rights(rules: AsyncIterator[AuthorizationRule]) -> dict[str, frozenset[str]]:
+    """Return the rights of each rule, as plain words: the SDK names those that it knows."""
+    return {
+        rule.name: frozenset(getattr(right, "value", right) for right in rule.rights or ())
+        async for rule in rules
+        if rule.name
+    }
 
 
 def _classify(error: Exception) -> Exception:

@@ -119,11 +119,15 @@ class ApplyObject:
 
 @dataclass(frozen=True, slots=True)
 class DeleteObject:
-    """An object of the cluster is gone, if it is still the one with this uid."""
+    """An object of the cluster is gone, if it is still the one with this uid.
+
+    `is_forced`: without waiting for a node to confirm it.
+    """
 
     kind: Kind
     name: str
     uid: str
+    is_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

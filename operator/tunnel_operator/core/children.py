@@ -19,8 +19,8 @@ from .manifests import (
     make_pod,
     make_secret,
 )
-from .observed import Child, Kind, Observed
-from .pods import created_at, end_of, is_ready
+from .observed import KEY_CHANGED, Child, Kind, Observed
+from .pods import created_at, due_to_be_gone, end_of, is_ready
 from .rollout import Stage, stage_of
 from .terms import Terms
 
@@ -35,6 +35,10 @@ DOUBT_AFTER = timedelta(seconds=30)
 Azure without our being told, and the first sign of it is that the token opens nothing."""
 
 
+UNCONFIRMED_AFTER = timedelta(seconds=30)
+"""How long after a Pod's grace period its node is waited for. A node without power never says a word."""
+
+
 @dataclass(frozen=True)
 class Children:
     """What is wanted and what is seen of a tunnel's objects in the cluster.
@@ -47,6 +51,7 @@ class Children:
     observed: Observed
     expires_at: datetime
     now: datetime
+    is_device_listening: bool = True
 
     @cached_property
     def missing(self) -> tuple[Action, ...]:
@@ -107,7 +112,11 @@ class Children:
         if pod is None:
             yield ApplyForwarderPod(self._pod, is_known=False)
         elif pod.is_deleting:
-            return
+            if self._is_stuck(pod):
+                # Its fixed name keeps the next one out. To delete it by force is safe though it may still
+                # run: it holds no storage and no identity of a StatefulSet's, and a hybrid connection
+                # takes several senders.
+                yield DeleteObject(Kind.POD, names.forwarder(self.tunnel), pod.uid, is_forced=True)
         elif self.stage is Stage.WAITS and not self._is_spent(pod):
             # Nor can it be told at once of a changed Secret: the kubelet brings it that in a minute or so.
             return
@@ -139,11 +148,15 @@ class Children:
         )
 
     def _is_doubtful(self) -> bool:
-        """Whether the forwarder has had its token for long, and got nowhere with it."""
-        pod = self._seen(Kind.POD)
+        """Whether the forwarder got nowhere with its token, and nothing but the token is to blame.
+
+        Without a listener no token leads anywhere, and each new one costs a call to Azure.
+        """
+        pod, leased_at = self._seen(Kind.POD), self.observed.leased_at
         if pod is None or is_ready(pod):
             return False
-        leased_at = self.observed.leased_at
+        if leased_at == KEY_CHANGED or not self.is_device_listening:
+            return leased_at == KEY_CHANGED
         return leased_at is None or self.now >= leased_at + DOUBT_AFTER
 
     def _is_told(self, pod: Child) -> bool:
@@ -160,6 +173,15 @@ class Children:
         wanted = Child(self._pod)
         return pod.annotation(REVISION_ANNOTATION) != wanted.annotation(REVISION_ANNOTATION)
 
+    def _is_stuck(self, pod: Child) -> bool:
+        """Whether nothing but its node's word is wanting for the Pod to be gone, for too long.
+
+        What somebody has put a finalizer on is that one's to let go of.
+        """
+        due = due_to_be_gone(pod)
+        has_finalizers = bool(pod.body["metadata"].get("finalizers"))
+        return due is not None and not has_finalizers and self.now >= due + UNCONFIRMED_AFTER
+
     def _is_spent(self, pod: Child) -> bool:
         end = end_of(pod)
         if end is None:
@@ -171,7 +193,13 @@ class Children:
         return self.now >= created_at(pod) + REPLACE_AFTER
 
 
-def replacement_time(observed: Observed) -> datetime | None:
-    """Return when a Pod that ended may be replaced."""
+def replacement_times(observed: Observed) -> Iterator[datetime]:
+    """Yield when a Pod that ended may be replaced, or what is to be said or done of one that is deleted changes."""
     pod = observed.children.get(Kind.POD)
-    return None if pod is None or end_of(pod) is None else created_at(pod) + REPLACE_AFTER
+    if pod is None:
+        return
+    if end_of(pod) is not None:
+        yield created_at(pod) + REPLACE_AFTER
+    due = due_to_be_gone(pod)
+    if due is not None:
+        yield from (due, due + UNCONFIRMED_AFTER)

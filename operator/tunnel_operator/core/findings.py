@@ -11,7 +11,7 @@ from .exposure import find_exposed
 from .observed import Failure, HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .opening import Opening
 from .ownership import Ownership, ownership
-from .pods import is_ready, trouble
+from .pods import due_to_be_gone, is_ready, trouble
 from .refusal import Refusal
 from .terms import Terms
 
@@ -23,7 +23,7 @@ def find_hops(opening: Opening) -> tuple[Finding, ...]:
         _accepted(terms, observed),
         _hybrid_connection(tunnel, terms, observed),
         _device(opening),
-        _forwarder(observed),
+        _forwarder(observed, opening.now),
         find_exposed(tunnel, terms, observed, opening.children.unapplied),
     )
 
@@ -207,13 +207,17 @@ def _device(opening: Opening) -> Finding:
     return Finding(type=kind, status="False", reason=Reason.OPENING, message=message)
 
 
-def _forwarder(observed: Observed) -> Finding:
+def _forwarder(observed: Observed, now: datetime) -> Finding:
     kind, pod = ConditionType.FORWARDER_READY, observed.children.get(Kind.POD)
     failure = observed.failures.get(Step.CHILDREN)
     if is_ready(pod):
         return _RUNNING
     if failure is not None:
         return Finding(type=kind, status="False", reason=failure.reason, message=failure.message)
+    due = None if pod is None else due_to_be_gone(pod)
+    if due is not None and now >= due:
+        message = "The node of the last forwarder has not confirmed that its Pod has ended."
+        return Finding(type=kind, status="False", reason=Reason.STARTING, message=message)
     reason, message = (trouble(pod) if pod else None) or (
         Reason.STARTING,
         "Waiting for the forwarder to meet the device's listener.",

@@ -1,14 +1,15 @@
 """When Azure is asked anew what there is of a tunnel, and how closely. Each question costs of one budget."""
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ..api.reasons import ConditionType
 from ..api.tunnel import Tunnel
 from ..api.tunnel_class import TunnelClassSpec
 from . import names
-from .observed import Child, DeviceAnswer, HybridConnection, NoHybridConnection
+from .observed import Child, DeviceAnswer, Failure, HybridConnection, NoHybridConnection, Step
 from .pods import is_ready
 
 POLL = timedelta(minutes=5)
@@ -37,13 +38,16 @@ class Look:
     rules_at: datetime
 
 
-def is_due(
-    tunnel: Tunnel,
-    look: Look | None,
-    pod: Child | None,
-    answer: DeviceAnswer | None,
-    now: datetime,
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What is known of a tunnel without asking Azure."""
+
+    pod: Child | None = None
+    answer: DeviceAnswer | None = None
+    failures: Mapping[Step, Failure] = field(default_factory=dict)
+
+
+def is_due(tunnel: Tunnel, look: Look | None, signs: Signs, now: datetime) -> bool:
     """Tell whether what is known is too old.
 
     While the forwarder is ready it has just met the device in Azure. When it ceases to be, what was seen
@@ -55,15 +59,26 @@ def is_due(
         # Nobody but us has anything to do there any more, and a question would take the call that the tunnel
         # has stood in line for to be taken down: with more of them than calls, none would ever go.
         return now >= look.at + POLL
-    if is_ready(pod):
-        return now >= look.at + (POLL if is_open(tunnel) else LOOK_AGAIN)
+    if is_ready(signs.pod):
+        return now >= look.at + (POLL if is_open(tunnel) else good_for(signs.failures))
     if is_open(tunnel):
         return now >= look.at + JUST_NOW
+    answer = signs.answer
     if answer is not None and answer.at is not None:
         counted_at = answer.at + LISTENER_LAG
         if look.at < counted_at <= now:
             return True
-    return now >= look.at + LOOK_AGAIN
+    return now >= look.at + good_for(signs.failures)
+
+
+def good_for(failures: Mapping[Step, Failure]) -> timedelta:
+    """Return how long a look is good for while the way is not whole.
+
+    As long as the device can not be told, Azure has nothing new to say of it: a device that finds its way
+    back by itself shows in a forwarder that gets ready, and each attempt to tell it reads a key there, which
+    shows whether all that is needed is still in place. A fleet that is offline would use up the calls of all.
+    """
+    return POLL if Step.DEVICE in failures else LOOK_AGAIN
 
 
 def is_lasting(look: Look, klass: TunnelClassSpec, now: datetime) -> bool:
@@ -75,9 +90,14 @@ def is_lasting(look: Look, klass: TunnelClassSpec, now: datetime) -> bool:
     return is_missing and names.is_new_for_each(klass) and now < look.at + POLL
 
 
-def needs_rules(tunnel: Tunnel, look: Look | None, pod: Child | None, now: datetime) -> bool:
-    """Tell whether a look is to include the rules. Those of a tunnel that works are seldom of interest."""
-    if not is_open(tunnel) or not is_ready(pod):
+def needs_rules(tunnel: Tunnel, look: Look | None, signs: Signs, now: datetime) -> bool:
+    """Tell whether a look is to include the rules.
+
+    Those of a tunnel that works are seldom of interest, and of one whose device can not be told no more.
+    """
+    is_working = is_open(tunnel) and is_ready(signs.pod)
+    is_untold = look is not None and Step.DEVICE in signs.failures
+    if not is_working and not is_untold:
         return True
     if look is None:
         # This process has just begun, and so have all its tunnels for it.

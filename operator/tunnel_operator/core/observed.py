@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any
 
@@ -43,16 +43,23 @@ class HybridConnection:
     """What Azure says of the tunnel's rendezvous.
 
     `owner` is the uid in the ownership mark, and `owner_name` the Tunnel's name there; None without a mark.
-    `rules` is None when they were not looked at.
+    `rules` are the rights of each by its name; None when they were not looked at.
     """
 
     name: str
     listener_count: int
     owner: str | None
-    rules: frozenset[str] | None
+    rules: Mapping[str, frozenset[str]] | None
     owner_name: str | None = None
     is_retained: bool = False
     """Whether it is marked as kept for a closed Tunnel, in this cluster."""
+
+    requires_token: bool = True
+    """Whether senders need a token there."""
+
+
+KEY_CHANGED = datetime.min.replace(tzinfo=UTC)
+"""Stands for the time of a token whose key has been made anew since."""
 
 
 class NoHybridConnection(Enum):
@@ -161,7 +168,7 @@ class Observed:
 
     answer: DeviceAnswer | None = None
     leased_at: datetime | None = None
-    """When this process last made the forwarder's token; None: not yet, or its key has changed since."""
+    """When this process last made the forwarder's token; None: not yet."""
 
     announced: datetime | None = None
     """The end that has been announced already."""

@@ -32,7 +32,14 @@ class Opening:
     @cached_property
     def children(self) -> Children:
         """Its objects in the cluster."""
-        return Children(self.tunnel, self.terms, self.observed, self.expires_at, self.now)
+        return Children(
+            self.tunnel,
+            self.terms,
+            self.observed,
+            self.expires_at,
+            self.now,
+            is_device_listening=self.is_device_listening,
+        )
 
     @cached_property
     def is_device_listening(self) -> bool:
@@ -120,9 +127,12 @@ def _is_complete(
         return remote is NoHybridConnection.UNKNOWN and was_made
     is_marked = remote.owner == tunnel.metadata.uid and not remote.is_retained
     is_borrowed = ownership(tunnel, remote) is Ownership.BORROWED
-    if not is_marked and not is_borrowed:
+    if not is_borrowed and not (is_marked and remote.requires_token):
         return False
-    return remote.rules is None or remote.rules >= {name for name, _ in terms.rules}
+    # A right too many is as wrong as one that is missing: neither end is to have the other's.
+    return remote.rules is None or all(
+        remote.rules.get(name) == frozenset({right}) for name, right in terms.rules
+    )
 
 
 def _ensure(

@@ -39,4 +39,4 @@ def ownership(tunnel: Tunnel, remote: HybridConnection) -> Ownership:
 
 def own_rules(tunnel: Tunnel, remote: HybridConnection) -> frozenset[str]:
     """Return those of the tunnel's rules that are there."""
-    return (remote.rules or frozenset()) & {names.send_rule(tunnel), names.listen_rule(tunnel)}
+    return frozenset(remote.rules or ()) & {names.send_rule(tunnel), names.listen_rule(tunnel)}

@@ -18,9 +18,9 @@ from ..api.tunnel import Endpoint, HybridConnectionStatus, SessionStatus, Tunnel
 from ..api.tunnel_class import TunnelClass
 from . import findings, names
 from .actions import Plan
-from .children import replacement_time
+from .children import replacement_times
 from .closing import close, has_given_up, is_closed, is_in_azure
-from .looks import JUST_NOW, LISTENER_LAG, LOOK_AGAIN, POLL
+from .looks import JUST_NOW, LISTENER_LAG, POLL, good_for
 from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
 from .observed import HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .opening import Opening
@@ -87,14 +87,12 @@ def _plan_open(
     status = _open_status(opening, session)
     is_open = any(c.type == "Ready" and c.status == "True" for c in status.conditions)
     looked_at = observed.looked_at or now
-    look_at = looked_at + (POLL if is_open else LOOK_AGAIN)
+    look_at = looked_at + (POLL if is_open else good_for(observed.failures))
     times = [session.expires_at, *observed.retry_times()]
     if not observed.is_waiting(Step.LOOK, now):
         # A way that has just broken makes a look due that was not.
         times.append(max(look_at, now + JUST_NOW))
-    replacement = replacement_time(observed)
-    if replacement is not None:
-        times.append(replacement)
+    times.extend(replacement_times(observed))
     if observed.answer is not None and observed.answer.at is not None:
         times.append(observed.answer.at + LISTENER_LAG)
     announce_at = expiry_notice_at(session.opened_at, session.expires_at)

@@ -51,6 +51,12 @@ def created_at(pod: Child) -> datetime:
     return datetime.fromisoformat(pod.body["metadata"]["creationTimestamp"])
 
 
+def due_to_be_gone(pod: Child) -> datetime | None:
+    """Return when a Pod that is deleted has had its grace period; None for one that is not deleted."""
+    due = pod.body["metadata"].get("deletionTimestamp")
+    return None if due is None else datetime.fromisoformat(due)
+
+
 def end_of(pod: Child) -> ForwarderEnd | None:
     """Return how the forwarder ended, or None while it may still run or be started again."""
     if _status(pod).get("phase") not in _ENDED:

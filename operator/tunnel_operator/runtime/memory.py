@@ -1,11 +1,13 @@
 """What one process remembers of its attempts. Losing it costs an early repetition and nothing else."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from ..api.keys import Key
+from ..api.reasons import Reason
 from ..core import backoff
 from ..core.looks import Look
 from ..core.observed import DeviceAnswer, Failure, HybridConnection, Kind, Step
@@ -160,7 +162,7 @@ class Memory:
         entry = self._entries.get(key)
         return None if entry is None else entry.leased_at
 
-    def keep_lease(self, key: Key, at: datetime | None) -> None:
+    def keep_lease(self, key: Key, at: datetime) -> None:
         """Record when the forwarder's token was made, or that its key is not the same any more."""
         self._entries.setdefault(key, _Entry(())).leased_at = at
 
@@ -172,6 +174,30 @@ class Memory:
     def keep_look(self, key: Key, look: Look | None) -> None:
         """Record what was found in Azure, or that it is not known any more."""
         self._entries.setdefault(key, _Entry(())).look = look
+
+    @contextmanager
+    def changing(self, key: Key) -> Iterator[None]:
+        """Forget what was found in Azure, since what a call that fails leaves behind is not known.
+
+        A call that was put off has not been made. To ask anew for its turn would use the turn up.
+        """
+        look = self.look(key)
+        self.keep_look(key, None)
+        try:
+            yield
+        except Postponed:
+            self.keep_look(key, look)
+            raise
+
+    @contextmanager
+    def trusting_the_look(self, key: Key) -> Iterator[None]:
+        """Forget what was found in Azure when a rule is missing there that a key is asked for."""
+        try:
+            yield
+        except TunnelError as error:
+            if error.reason is Reason.NOT_FOUND:
+                self.keep_look(key, None)
+            raise
 
     def announced(self, key: Key) -> datetime | None:
         """Return which end of the tunnel has been announced."""

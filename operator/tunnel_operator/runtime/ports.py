@@ -52,9 +52,12 @@ class Cluster(Protocol):
         """
 
     async def delete(
-        self, namespace: str, kind: Kind, name: str, uid: str
+        self, namespace: str, kind: Kind, name: str, uid: str, *, is_forced: bool
     ) -> Mapping[str, Any] | None:
-        """Remove an object, if it is still this one; return it when it needs time to go."""
+        """Remove an object, if it is still this one; return it when it needs time to go.
+
+        `is_forced`: give it no such time.
+        """
 
 
 class Events(Protocol):

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -38,7 +37,9 @@ from ..core.actions import (
 from ..core.looks import Look
 from ..core.manifests import with_secret_version, with_token
 from ..core.observed import (
+    KEY_CHANGED,
     DeviceAnswer,
+    Failure,
     HybridConnection,
     Kind,
     NoHybridConnection,
@@ -161,8 +162,7 @@ class Reconciler:
         memory, tunnel = self._world.memory, current.tunnel
         generation = current.klass.metadata.generation if current.klass else None
         revision: Revision = (tunnel.metadata.uid, tunnel.metadata.generation, generation)
-        memory.failures(current.key, revision)
-        remote = await self._look(current, now)
+        remote = await self._look(current, memory.failures(current.key, revision), now)
         look = memory.look(current.key)
         answer = memory.answer(current.key)
         is_closed = memory.is_device_closed(current.key)
@@ -188,7 +188,9 @@ class Reconciler:
             policy=(current.klass.spec.deletion_policy if current.klass else DeletionPolicy.DELETE),
         )
 
-    async def _look(self, current: _Pass, now: datetime) -> HybridConnection | NoHybridConnection:
+    async def _look(
+        self, current: _Pass, failures: Mapping[Step, Failure], now: datetime
+    ) -> HybridConnection | NoHybridConnection:
         """Ask Azure what is there, unless nothing can be, or asking has just failed."""
         world = self._world
         if not current.tunnel.has_finalizer:
@@ -197,19 +199,19 @@ class Reconciler:
             return NoHybridConnection.UNKNOWN
         tunnel, klass, look = current.tunnel, current.klass.spec, world.memory.look(current.key)
         pod = world.cache.children_of(tunnel).get(Kind.POD)
-        answer = world.memory.answer(current.key)
+        signs = looks.Signs(pod, world.memory.answer(current.key), failures)
         if look is not None and (
-            looks.is_lasting(look, klass, now) or not looks.is_due(tunnel, look, pod, answer, now)
+            looks.is_lasting(look, klass, now) or not looks.is_due(tunnel, look, signs, now)
         ):
             # What is known will do after all: that asking for more failed says nothing any more.
             world.memory.succeed(current.key, Step.LOOK)
             return look.found
-        failure = world.memory.failure(current.key, Step.LOOK)
+        failure = failures.get(Step.LOOK)
         if failure is not None and now < failure.retry_at:
             return NoHybridConnection.UNKNOWN
         name = names.hybrid_connection(tunnel, klass)
         is_own = klass.hybrid_connection_naming is Naming.TUNNEL
-        with_rules = not is_own or looks.needs_rules(tunnel, look, pod, now)
+        with_rules = not is_own or looks.needs_rules(tunnel, look, signs, now)
         try:
             found = await world.relay.observe(klass, name, with_rules=with_rules)
         except TunnelError as error:
@@ -293,17 +295,17 @@ class Reconciler:
             case EnsureHybridConnection():
                 await self._ensure(current, klass, action)
                 # What was made anew has new keys, and no listener: both ends have to be told again.
-                world.memory.keep_lease(current.key, None)
+                world.memory.keep_lease(current.key, KEY_CHANGED)
                 world.memory.keep_answer(current.key, None)
             case DeleteHybridConnection(name):
-                with self._changing(current):
+                with world.memory.changing(current.key):
                     await world.relay.delete(klass.spec, name)
                 self._keep_look(current, NoHybridConnection.ABSENT)
             case RetainHybridConnection():
-                with self._changing(current):
+                with world.memory.changing(current.key):
                     await world.relay.retain(klass.spec, action)
             case DeleteRules(name, rules):
-                with self._changing(current):
+                with world.memory.changing(current.key):
                     await world.relay.delete_rules(klass.spec, name, rules)
             case OpenDevice():
                 await self._open_device(current, klass, action)
@@ -313,9 +315,10 @@ class Reconciler:
                 await world.devices.close(klass.spec, device, request)
                 world.memory.keep_closed(current.key)
             case ApplyForwarderSecret(manifest, name, expires_at, is_known):
-                token = await ends.token(
-                    world.relay, klass, name, names.send_rule(tunnel), expires_at
-                )
+                with world.memory.trusting_the_look(current.key):
+                    token = await ends.token(
+                        world.relay, klass, name, names.send_rule(tunnel), expires_at
+                    )
                 secret = with_token(manifest, token.reveal())
                 world.cache.put_child(await world.cluster.apply(secret, is_known=is_known))
                 world.memory.keep_lease(current.key, world.clock())
@@ -325,25 +328,10 @@ class Reconciler:
     async def _ensure(
         self, current: _Pass, klass: TunnelClass, action: EnsureHybridConnection
     ) -> None:
-        with self._changing(current):
+        with self._world.memory.changing(current.key):
             made = await self._world.relay.ensure(klass.spec, action)
         if made is not None:
             self._keep_look(current, made)
-
-    @contextmanager
-    def _changing(self, current: _Pass) -> Iterator[None]:
-        """Forget what was found in Azure, since what a call that fails leaves behind is not known.
-
-        A call that was put off has not been made. To ask anew for its turn would use the turn up.
-        """
-        memory = self._world.memory
-        look = memory.look(current.key)
-        memory.keep_look(current.key, None)
-        try:
-            yield
-        except Postponed:
-            memory.keep_look(current.key, look)
-            raise
 
     def _keep_look(self, current: _Pass, found: HybridConnection | NoHybridConnection) -> None:
         now = self._world.clock()
@@ -355,7 +343,8 @@ class Reconciler:
         async def make() -> OpenRequest | None:
             if not action.is_told:
                 return None
-            return await ends.open_request(world.relay, current.tunnel, klass, action)
+            with world.memory.trusting_the_look(current.key):
+                return await ends.open_request(world.relay, current.tunnel, klass, action)
 
         ask = Ask(str(current.tunnel), make)
         answer = await world.devices.open(klass.spec, action.device, ask)
@@ -365,7 +354,11 @@ class Reconciler:
     async def _delete_object(self, current: _Pass, action: DeleteObject) -> None:
         world = self._world
         left = await world.cluster.delete(
-            current.key.namespace, action.kind, action.name, action.uid
+            current.key.namespace,
+            action.kind,
+            action.name,
+            action.uid,
+            is_forced=action.is_forced,
         )
         if left is not None:
             world.cache.put_child(left)

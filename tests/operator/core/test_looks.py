@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.tunnels import NOON, a_class, a_tunnel
+from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import DeviceStatus
 from tunnel_operator.core import looks
 from tunnel_operator.core.looks import (
@@ -14,10 +15,11 @@ from tunnel_operator.core.looks import (
     POLL,
     RULES_AGAIN,
     Look,
+    Signs,
     is_due,
     needs_rules,
 )
-from tunnel_operator.core.observed import Child, DeviceAnswer, NoHybridConnection
+from tunnel_operator.core.observed import Child, DeviceAnswer, Failure, NoHybridConnection, Step
 
 SECOND = timedelta(seconds=1)
 
@@ -41,33 +43,35 @@ def a_tunnel_that_is(status):
     return a_tunnel(status={"conditions": [condition]})
 
 
+NOTHING = Signs()
+WORKS, FAILS = Signs(pod(is_ready=True)), Signs(pod(is_ready=False))
 OPEN, OPENING = a_tunnel_that_is("True"), a_tunnel_that_is("False")
 
 
 def test_without_a_look_one_is_due():
-    assert is_due(OPEN, None, pod(is_ready=True), None, NOON)
+    assert is_due(OPEN, None, WORKS, NOON)
 
 
 def test_an_open_tunnel_with_a_ready_forwarder_is_looked_at_seldom():
-    assert not is_due(OPEN, look(), pod(is_ready=True), None, NOON + POLL - SECOND)
-    assert is_due(OPEN, look(), pod(is_ready=True), None, NOON + POLL)
+    assert not is_due(OPEN, look(), WORKS, NOON + POLL - SECOND)
+    assert is_due(OPEN, look(), WORKS, NOON + POLL)
 
 
 def test_one_that_opens_is_looked_at_more_often():
-    assert not is_due(OPENING, look(), None, None, NOON + LOOK_AGAIN - SECOND)
-    assert is_due(OPENING, look(), None, None, NOON + LOOK_AGAIN)
+    assert not is_due(OPENING, look(), NOTHING, NOON + LOOK_AGAIN - SECOND)
+    assert is_due(OPENING, look(), NOTHING, NOON + LOOK_AGAIN)
 
 
 def test_a_forwarder_that_is_ready_no_longer_makes_a_look_due():
-    assert not is_due(OPEN, look(), pod(is_ready=False), None, NOON + SECOND)
-    assert is_due(OPEN, look(), pod(is_ready=False), None, NOON + JUST_NOW)
+    assert not is_due(OPEN, look(), FAILS, NOON + SECOND)
+    assert is_due(OPEN, look(), FAILS, NOON + JUST_NOW)
 
 
 def test_a_listener_is_not_missed_before_azure_may_count_it():
     answer = DeviceAnswer(DeviceStatus(revision="1"), NOON)
     counted = NOON + LISTENER_LAG
-    assert is_due(OPENING, look(counted - SECOND), None, answer, counted)
-    assert not is_due(OPENING, look(counted), None, answer, counted + SECOND)
+    assert is_due(OPENING, look(counted - SECOND), Signs(answer=answer), counted)
+    assert not is_due(OPENING, look(counted), Signs(answer=answer), counted + SECOND)
 
 
 @pytest.mark.parametrize(
@@ -88,19 +92,29 @@ def test_what_only_we_make_is_taken_to_be_missing_until_we_make_it(naming, polic
 @given(st.integers(0, 10_000))
 def test_a_look_that_is_due_stays_due(seconds):
     for tunnel in (OPEN, OPENING):
-        for forwarder in (None, pod(is_ready=False), pod(is_ready=True)):
+        for signs in (NOTHING, FAILS, WORKS):
             now = NOON + seconds * SECOND
-            if is_due(tunnel, look(), forwarder, None, now):
-                assert is_due(tunnel, look(), forwarder, None, now + SECOND)
+            if is_due(tunnel, look(), signs, now):
+                assert is_due(tunnel, look(), signs, now + SECOND)
 
 
 def test_rules_are_looked_at_unless_the_tunnel_works():
-    assert needs_rules(OPENING, look(), pod(is_ready=True), NOON)
-    assert needs_rules(OPEN, look(), pod(is_ready=False), NOON)
-    assert not needs_rules(OPEN, look(), pod(is_ready=True), NOON)
-    assert not needs_rules(OPEN, None, pod(is_ready=True), NOON)
+    assert needs_rules(OPENING, look(), WORKS, NOON)
+    assert needs_rules(OPEN, look(), FAILS, NOON)
+    assert not needs_rules(OPEN, look(), WORKS, NOON)
+    assert not needs_rules(OPEN, None, WORKS, NOON)
 
 
 def test_rules_are_looked_at_once_in_a_while_even_so():
-    assert not needs_rules(OPEN, look(), pod(is_ready=True), NOON + RULES_AGAIN / 2 - SECOND)
-    assert needs_rules(OPEN, look(), pod(is_ready=True), NOON + RULES_AGAIN)
+    assert not needs_rules(OPEN, look(), WORKS, NOON + RULES_AGAIN / 2 - SECOND)
+    assert needs_rules(OPEN, look(), WORKS, NOON + RULES_AGAIN)
+
+
+def test_a_device_that_can_not_be_told_is_no_reason_to_look():
+    failure = Failure(Reason.DEVICE_OFFLINE, "", attempts=1, retry_at=NOON)
+    signs = Signs(failures={Step.DEVICE: failure})
+    assert not is_due(OPENING, look(), signs, NOON + POLL - SECOND)
+    assert is_due(OPENING, look(), signs, NOON + POLL)
+    assert not needs_rules(OPENING, look(), signs, NOON + POLL)
+    # Nothing has been found yet, or it is not so any more.
+    assert needs_rules(OPENING, None, signs, NOON)
