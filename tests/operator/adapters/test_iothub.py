@@ -1,0 +1,165 @@
+"""The operator's way to devices, over a hub whose calls block as those of the SDK do."""
+
+import asyncio
+import threading
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from msrest.exceptions import HttpOperationError
+
+from support.tunnels import NOON, a_class
+from tunnel_operator.adapters.budget import Budget
+from tunnel_operator.adapters.calls import Terms
+from tunnel_operator.adapters.iothub import HubDevices
+from tunnel_operator.adapters.lanes import Lanes
+from tunnel_operator.api.reasons import Reason
+from tunnel_operator.api.tunnel import Device
+from tunnel_operator.core.actions import Ask
+from tunnel_operator.errors import Postponed, Retryable
+from tunnel_operator.runtime.guard import GuardedDevices
+
+CLASS = a_class().spec
+WORKERS = 64
+SILENT = [f"silent-{number}" for number in range(200)]
+
+
+class Hub:
+    """A hub with devices that answer, and such whose calls go on until they are said not to have answered."""
+
+    def __init__(self):
+        self.asked = Counter()
+        self.methods = []
+        self.under_way = 0
+        self.clients = 0
+        self.given_up = threading.Event()
+        self.lock = threading.Lock()
+
+    def connect(self, _host, _connection_string):
+        self.clients += 1
+        config = SimpleNamespace(connection=SimpleNamespace(timeout=100))
+        return SimpleNamespace(
+            protocol=SimpleNamespace(config=config), invoke_device_method=self.invoke
+        )
+
+    def invoke(self, device, method):
+        with self.lock:
+            self.asked[device] += 1
+            self.methods.append(method)
+            self.under_way += 1
+        if device.startswith("silent"):
+            self.given_up.wait(30)
+        with self.lock:
+            self.under_way -= 1
+        if device.startswith("silent"):
+            raise refused(504, "GatewayTimeout")
+        return SimpleNamespace(status=200, payload=None)
+
+    async def until_under_way(self, number):
+        async with asyncio.timeout(10):
+            while self.under_way != number:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+
+def refused(status, name, headers=()):
+    error = HttpOperationError.__new__(HttpOperationError)
+    Exception.__init__(error, name)
+    error.response = SimpleNamespace(
+        status_code=status, headers={"iothub-errorcode": name, **dict(headers)}, text=""
+    )
+    return error
+
+
+@pytest.fixture
+def hub():
+    hub = Hub()
+    yield hub
+    hub.given_up.set()
+
+
+@pytest.fixture
+def devices(hub):
+    budget = Budget("IoT Hub", rate=1000, burst=1000, monotonic=lambda: 0.0)
+    terms = Terms(budget, lambda *_: None)
+    lanes = Lanes(WORKERS * 3 // 4, lambda: 0.0)
+    made = HubDevices(hub.connect, None, "tunnels-system", terms, lanes)
+    yield GuardedDevices(made, lambda: NOON)
+    hub.given_up.set()
+    made.close_threads()
+
+
+def ask(name, fault=None):
+    async def make():
+        return None
+
+    return Ask(f"imaging/{name}", make, fault)
+
+
+async def opened(devices, name, fault=None):
+    return await devices.open(CLASS, Device(id=name), ask(name, fault))
+
+
+def open_all(devices, names):
+    return [asyncio.create_task(opened(devices, name)) for name in names]
+
+
+async def faults(calls):
+    return [type(error) for error in await asyncio.gather(*calls, return_exceptions=True)]
+
+
+async def test_silent_devices_take_nothing_from_the_others(devices, hub):
+    # Nothing is known of them at first.
+    calls = open_all(devices, SILENT)
+    await hub.until_under_way(16)
+    hub.given_up.set()
+    found = Counter(await faults(calls))
+    assert found == {Retryable: 16, Postponed: len(SILENT) - 16}
+    while sum(hub.asked[name] > 0 for name in SILENT) < len(SILENT):
+        await faults(open_all(devices, SILENT))
+    # From now on it is known that they are silent.
+    hub.given_up.clear()
+    calls = open_all(devices, SILENT)
+    await hub.until_under_way(16)
+    async with asyncio.timeout(5):
+        await opened(devices, "healthy")
+        await devices.close(CLASS, Device(id="expiring"), None)
+        waiting = await faults(t for t in calls if t.done())
+    assert set(waiting) == {Postponed}
+    assert sum(not call.done() for call in calls) == 16
+    hub.given_up.set()
+    assert Counter(await faults(calls)) == {Retryable: 16, Postponed: len(SILENT) - 16}
+
+
+async def test_what_an_earlier_process_knew_of_silent_devices_holds(devices, hub):
+    known = Reason.DEVICE_SILENT
+    calls = [asyncio.create_task(opened(devices, name, known)) for name in SILENT]
+    await hub.until_under_way(16)
+    async with asyncio.timeout(5):
+        await opened(devices, "healthy")
+    hub.given_up.set()
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert {error.reason for error in errors} == {known}
+    assert str(errors[-1]).startswith(
+        "Device 'silent-199' did not listen when it was last asked. It is asked again when it is its turn "
+        "among such devices, 183 ahead"
+    )
+
+
+async def test_closings_of_silent_devices_leave_workers_and_calls_to_others(devices, hub):
+    calls = [asyncio.create_task(devices.close(CLASS, Device(id=name), None)) for name in SILENT]
+    await hub.until_under_way(16)
+    async with asyncio.timeout(5):
+        await opened(devices, "healthy")
+    assert sum(not call.done() for call in calls) == 16
+    hub.given_up.set()
+    await faults(calls)
+    method = hub.methods[0]
+    assert (method.connect_timeout_in_seconds, method.response_timeout_in_seconds) == (0, 10)
+
+
+async def test_calls_one_after_the_other_share_a_thread_and_its_client(devices, hub):
+    for number in range(20):
+        await opened(devices, f"healthy-{number}")
+    assert hub.clients == 1
+    await asyncio.gather(*(opened(devices, f"healthy-{number}") for number in range(5)))
+    assert hub.clients <= 5
