@@ -9,7 +9,6 @@ allows. So there are lanes, and who has a slot in one waits for no thread.
 """
 
 import asyncio
-import base64
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -32,7 +31,7 @@ from ..core.actions import Ask
 from ..errors import Retryable, Terminal, TunnelError
 from .azure_errors import classify_hub, classify_no_token, hub_error_code
 from .calls import Terms, counted
-from .hub_client import CONNECT_SECONDS
+from .hub_client import CONNECT_SECONDS, read_connection_string
 from .lanes import Lanes, Slot
 from .threads import Threads
 
@@ -179,7 +178,16 @@ class HubDevices:
                 f"Secret {reference.name!r} with the key {reference.key!r} is not in the operator's "
                 f"namespace {self._namespace!r}.",
             )
-        return base64.b64decode(value).decode().strip()
+        try:
+            return read_connection_string(value)
+        except ValueError:
+            # Not even as a cause: it might quote what is in the Secret.
+            raise Terminal(
+                Reason.UNAUTHORIZED,
+                f"The Secret {reference.name!r}, key {reference.key!r}, in the operator's namespace "
+                f"{self._namespace!r} holds no IoT Hub connection string: copy that of the policy 'service' "
+                "there as it is, HostName=…;SharedAccessKeyName=…;SharedAccessKey=….",
+            ) from None
 
 
 def _seconds(method: CloudToDeviceMethod) -> int:

@@ -1,6 +1,7 @@
 """The operator's way to devices, over a hub whose calls block as those of the SDK do."""
 
 import asyncio
+import base64
 import threading
 from collections import Counter
 from types import SimpleNamespace
@@ -16,10 +17,14 @@ from tunnel_operator.adapters.lanes import Lanes
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import Device
 from tunnel_operator.core.actions import Ask
-from tunnel_operator.errors import Postponed, Retryable
+from tunnel_operator.errors import Postponed, Retryable, Terminal
 from tunnel_operator.runtime.guard import GuardedDevices
 
 CLASS = a_class().spec
+WITH_SECRET = a_class(
+    iotHub={"hostName": "clinic.azure-devices.net", "connectionStringSecretRef": {"name": "hub"}}
+).spec
+CONNECTION_STRING = "HostName=h;SharedAccessKeyName=service;SharedAccessKey="
 WORKERS = 64
 SILENT = [f"silent-{number}" for number in range(200)]
 
@@ -34,9 +39,11 @@ class Hub:
         self.clients = 0
         self.given_up = threading.Event()
         self.lock = threading.Lock()
+        self.connected_with = []
 
-    def connect(self, _host, _connection_string):
+    def connect(self, _host, connection_string):
         self.clients += 1
+        self.connected_with.append(connection_string)
         config = SimpleNamespace(connection=SimpleNamespace(timeout=100))
         return SimpleNamespace(
             protocol=SimpleNamespace(config=config), invoke_device_method=self.invoke
@@ -77,12 +84,26 @@ def hub():
     hub.given_up.set()
 
 
+class Secrets:
+    """The operator's own Secrets, of which there is one."""
+
+    text = b""
+
+    async def secret_value(self, _namespace, _name, _key):
+        return base64.b64encode(self.text)
+
+
 @pytest.fixture
-def devices(hub):
+def secrets():
+    return Secrets()
+
+
+@pytest.fixture
+def devices(hub, secrets):
     budget = Budget("IoT Hub", rate=1000, burst=1000, monotonic=lambda: 0.0)
     terms = Terms(budget, lambda *_: None)
     lanes = Lanes(WORKERS * 3 // 4, lambda: 0.0)
-    made = HubDevices(hub.connect, None, "tunnels-system", terms, lanes)
+    made = HubDevices(hub.connect, secrets, "tunnels-system", terms, lanes)
     yield GuardedDevices(made, lambda: NOON)
     hub.given_up.set()
     made.close_threads()
@@ -163,3 +184,33 @@ async def test_calls_one_after_the_other_share_a_thread_and_its_client(devices, 
     assert hub.clients == 1
     await asyncio.gather(*(opened(devices, f"healthy-{number}") for number in range(5)))
     assert hub.clients <= 5
+
+
+@pytest.mark.parametrize("text", [
+    b"",
+    b"garbage",
+    b"\xff\xfe",
+    b"HostName=h;SharedAccessKeyName=service",
+    b"HostName=h;DeviceId=d;SharedAccessKey=AAAA",
+    b"HostName=h;SharedAccessKeyName=;SharedAccessKey=AAAA",
+    b"HostName=h;HostName=h;SharedAccessKeyName=service;SharedAccessKey=AAAA",
+    b"HostName=h;SharedAccessKeyName=service;SharedAccessKey=not*base64!",
+    "HostName=h;SharedAccessKeyName=service;SharedAccessKey=schlüssel".encode(),
+    b"Endpoint=sb://h.servicebus.windows.net/;SharedAccessKeyName=service;SharedAccessKey=AAAA",
+])  # fmt: skip
+async def test_what_is_no_connection_string_is_said_without_quoting_it(devices, secrets, hub, text):
+    secrets.text = text
+    with pytest.raises(Terminal) as raised:
+        await devices.open(WITH_SECRET, Device(id="mri-7"), ask("mri-7"))
+    assert raised.value.reason is Reason.UNAUTHORIZED
+    assert raised.value.message == (
+        "The Secret 'hub', key 'connectionString', in the operator's namespace 'tunnels-system' holds no IoT "
+        "Hub connection string: copy that of the policy 'service' there as it is, "
+        "HostName=…;SharedAccessKeyName=…;SharedAccessKey=…."
+    )
+    assert raised.value.__cause__ is None
+    assert hub.asked.total() == 0
+    # The slots are free again.
+    secrets.text = CONNECTION_STRING.encode() + b"AAAA\n"
+    for _ in range(20):
+        await devices.open(WITH_SECRET, Device(id="mri-7"), ask("mri-7"))
