@@ -214,3 +214,12 @@ async def test_what_is_no_connection_string_is_said_without_quoting_it(devices, 
     secrets.text = CONNECTION_STRING.encode() + b"AAAA\n"
     for _ in range(20):
         await devices.open(WITH_SECRET, Device(id="mri-7"), ask("mri-7"))
+
+
+async def test_a_connection_string_that_was_rotated_is_used_from_the_next_call_on(
+    devices, secrets, hub
+):
+    for key in ("AAAA", "AAAA", "BBBB", "BBBB"):
+        secrets.text = f"{CONNECTION_STRING}{key}".encode()
+        await devices.open(WITH_SECRET, Device(id="mri-7"), ask("mri-7"))
+    assert hub.connected_with == [f"{CONNECTION_STRING}AAAA", f"{CONNECTION_STRING}BBBB"]
