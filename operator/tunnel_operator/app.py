@@ -17,6 +17,7 @@ import structlog
 
 from .adapters.arm_client import make_client
 from .adapters.budget import Budget
+from .adapters.calls import Terms
 from .adapters.class_file import read_classes
 from .adapters.connect import connect
 from .adapters.credentials import make_credentials
@@ -28,10 +29,12 @@ from .adapters.discovery import (
 )
 from .adapters.events import KubeEvents
 from .adapters.hearing import Hearing
+from .adapters.hub_client import make_hub_client
 from .adapters.inventory import KubeInventory
 from .adapters.iothub import HubDevices
 from .adapters.kube import KubeCluster
 from .adapters.kube_api import KubeApi
+from .adapters.lanes import Lanes
 from .adapters.lease import LeaseElector, LeaseName
 from .adapters.relay import ArmRelay
 from .adapters.watch import build_registry, children_with, operator_settings
@@ -147,10 +150,15 @@ def _world(
     rate = config.methods_per_second
     methods = Budget("IoT Hub", rate=rate, burst=50, monotonic=time.monotonic)
     devices = HubDevices(
-        credentials.blocking, cluster, config.namespace, methods, metrics.observe_call
+        partial(make_hub_client, credentials.blocking),
+        cluster,
+        config.namespace,
+        Terms(methods, metrics.observe_call),
+        # A quarter of the workers is left for what has nothing to do with devices.
+        Lanes(config.workers * 3 // 4, time.monotonic),
     )
     stack.callback(devices.close_threads)
-    metrics.watch_budgets({"arm": arm.__len__, "iothub": methods.__len__})
+    metrics.watch_budgets({"arm": arm.__len__, "iothub": devices.waiting})
     guarded = GuardedDevices(devices, _now)
     events = KubeEvents(api, instance=socket.gethostname(), clock=_now)
     metrics.watch_breakers(guarded.states)

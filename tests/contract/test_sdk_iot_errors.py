@@ -5,6 +5,7 @@ import base64
 import json
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from azure.iot.hub import IoTHubRegistryManager
@@ -15,7 +16,10 @@ from support.waiting import until
 from tunnel_azure_sim import AzureSim, HubConfig, HubFailure, SimConfig, Timings
 from tunnel_azure_sim.hub.errors import Code
 from tunnel_operator.adapters.budget import Budget
+from tunnel_operator.adapters.calls import Terms
+from tunnel_operator.adapters.hub_client import make_hub_client
 from tunnel_operator.adapters.iothub import HubDevices
+from tunnel_operator.adapters.lanes import Lanes
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import Device
 from tunnel_operator.api.tunnel_class import IoTHub, TunnelClassSpec
@@ -111,11 +115,11 @@ def operator_devices(sim, trust):  # noqa: ARG001 - the SDK finds it in the envi
     )
     secrets = HubSecret(sim.endpoints.hubs[0].connection_string.reveal())
     devices = HubDevices(
-        None,
+        partial(make_hub_client, None),
         secrets,
         "tunnels-system",
-        Budget("iothub", rate=100, burst=100, monotonic=time.monotonic),
-        lambda *_: None,
+        Terms(Budget("iothub", rate=100, burst=100, monotonic=time.monotonic), lambda *_: None),
+        Lanes(3, time.monotonic),
     )
     klass = TunnelClassSpec.model_construct(iot_hub=hub)
 

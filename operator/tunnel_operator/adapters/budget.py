@@ -68,7 +68,7 @@ class Budget:
                 raise Postponed(
                     Reason.OPENING,
                     f"Waiting for {self._name}'s budget, {before} ahead, about {wait:.0f} s.",
-                    retry_after=timedelta(seconds=_next_word(wait)),
+                    retry_after=timedelta(seconds=next_word(wait)),
                 )
             try:
                 await self._sleep(wait)
@@ -125,7 +125,7 @@ class Budget:
         return max(0.0, (needed - self._tokens) / self._rate), before
 
 
-def _next_word(wait: float) -> float:
+def next_word(wait: float) -> float:
     """Return when somebody in line asks again, which renews what is said of it.
 
     Halving keeps what is said true within a factor of two, at a handful of words for the longest wait.

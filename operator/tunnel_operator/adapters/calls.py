@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from msrest.exceptions import ClientException, HttpOperationError
 
 from .azure_errors import HUB_CODES, hub_error_code
+from .budget import Budget
 
 OK = "ok"
 """The code of a call that was answered as hoped for, and of one that says there is nothing."""
@@ -20,6 +22,14 @@ class CallObserver(Protocol):
 
     def __call__(self, service: str, verb: str, code: str, seconds: float) -> None:
         """Take one call: to which service, to what end, how it was answered and how long it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms calls to one service of Azure are made: when it is their turn, and who counts them."""
+
+    budget: Budget
+    observe: CallObserver
 
 
 @contextmanager

@@ -3,17 +3,19 @@
 The SDK blocks, so calls run in threads, a bounded number of them. Each thread has clients of its own, one
 for each hub: the SDK does not say that one may be shared by threads. To make one, and a TLS connection for
 it, costs more than the call itself. A connection string that was rotated makes a new one.
+
+A device that does not answer keeps its thread, and the worker that waits for it, for as long as the class
+allows. So there are lanes, and who has a slot in one waits for no thread.
 """
 
 import asyncio
-import base64
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
-from azure.core.credentials import TokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, CloudToDeviceMethodResult
@@ -28,12 +30,21 @@ from ..api.tunnel_class import IoTHub, TunnelClassSpec
 from ..core.actions import Ask
 from ..errors import Retryable, Terminal, TunnelError
 from .azure_errors import classify_hub, classify_no_token, hub_error_code
-from .budget import Budget
-from .calls import CallObserver, counted
+from .calls import Terms, counted
+from .hub_client import CONNECT_SECONDS, read_connection_string
+from .lanes import Lanes, Slot
+from .threads import Threads
 
-MAX_CALLS = 16
 SLACK_SECONDS = 10
 """How much longer than the device the hub itself may take."""
+
+CLOSE_SECONDS = 10
+"""How long a device may take to close at most. It is cut off in any case; one that is offline is not waited for."""
+
+_IN_LINE = "Waiting for a call to IoT Hub to be free"
+
+Connect = Callable[[str, str | None], IoTHubRegistryManager]
+"""Returns a client for a hub's host, with a connection string or without. It may block."""
 
 
 class SecretReader(Protocol):
@@ -44,27 +55,28 @@ class SecretReader(Protocol):
 
 
 class HubDevices:
-    """Opens and closes devices. Provides runtime.ports.Devices."""
+    """Opens and closes devices, as many together as the lanes have slots. Provides runtime.ports.Devices."""
 
     def __init__(
         self,
-        credential: TokenCredential,
+        connect: Connect,
         secrets: SecretReader,
         namespace: str,
-        budget: Budget,
-        observe: CallObserver,
+        terms: Terms,
+        lanes: Lanes,
     ) -> None:
-        self._budget = budget
-        self._credential = credential
+        self._budget = terms.budget
+        self._observe = terms.observe
+        self._connect = connect
         self._secrets = secrets
         self._namespace = namespace
-        self._observe = observe
         self._clients = threading.local()
-        self._threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="iothub")
+        self._lanes = lanes
+        self._threads = Threads("iothub")
 
     def close_threads(self) -> None:
         """Wait for no call that is under way; each has a deadline."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def open(self, klass: TunnelClassSpec, device: Device, ask: Ask) -> OpenAnswer | None:
         """Ask a device to listen; without a request it is told nothing more.
@@ -72,11 +84,16 @@ class HubDevices:
         None: it agreed, and does not speak our version of the answer.
         """
         hub = klass.iot_hub
-        await self._budget.take(ask.tunnel)
-        request = await ask.make()
-        payload = None if request is None else request.to_payload()
-        method = _method(hub, hub.open_method, payload)
-        result = await self._invoke("open", hub, device, method)
+        with self._slot_for(device, ask) as slot:
+            await self._budget.take(ask.tunnel)
+            request = await ask.make()
+            method = CloudToDeviceMethod(
+                method_name=hub.open_method,
+                payload=None if request is None else request.to_payload(),
+                response_timeout_in_seconds=hub.response_timeout_seconds,
+                connect_timeout_in_seconds=hub.connect_timeout_seconds,
+            )
+            result = await self._invoke("open", slot, hub, device, method)
         answer = _read_answer(result.payload)
         if result.status != HTTPStatus.OK:
             raise _refusal(device, int(result.status), answer)
@@ -89,32 +106,54 @@ class HubDevices:
     ) -> None:
         """Ask a device to listen no longer; it having stopped already counts as done."""
         hub = klass.iot_hub
-        payload = None if request is None else request.to_payload()
-        method = _method(hub, hub.close_method, payload)
-        await self._budget.take(f"close {device}" if request is None else f"close {request.uid}")
-        result = await self._invoke("close", hub, device, method)
+        method = CloudToDeviceMethod(
+            method_name=hub.close_method,
+            payload=None if request is None else request.to_payload(),
+            response_timeout_in_seconds=min(hub.response_timeout_seconds, CLOSE_SECONDS),
+            connect_timeout_in_seconds=0,
+        )
+        who = f"close {device}" if request is None else f"close {request.uid}"
+        with self._lanes.closing.slot(who, Reason.OPENING, _IN_LINE) as slot:
+            await self._budget.take(who)
+            result = await self._invoke("close", slot, hub, device, method)
         if result.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND):
             raise _refusal(device, int(result.status), None)
 
+    def waiting(self) -> int:
+        """Return how many calls wait for their turn."""
+        return len(self._budget) + len(self._lanes)
+
+    def _slot_for(self, device: Device, ask: Ask) -> AbstractContextManager[Slot]:
+        if ask.fault is None:
+            return self._lanes.opening.slot(ask.tunnel, Reason.OPENING, _IN_LINE)
+        words = (
+            f"Device {str(device)!r} did not listen when it was last asked. It is asked again when it is "
+            "its turn among such devices"
+        )
+        return self._lanes.failing.slot(ask.tunnel, ask.fault, words)
+
     async def _invoke(
-        self, verb: str, hub: IoTHub, device: Device, method: CloudToDeviceMethod
+        self, verb: str, slot: Slot, hub: IoTHub, device: Device, method: CloudToDeviceMethod
     ) -> CloudToDeviceMethodResult:
         connection_string = await self._connection_string(hub)
+        seconds = _seconds(method)
 
         def call() -> CloudToDeviceMethodResult:
             client = self._client(hub, connection_string)
-            client.protocol.config.connection.timeout = _deadline(hub)
+            client.protocol.config.connection.timeout = (CONNECT_SECONDS, seconds)
             if device.module is not None:
                 return client.invoke_device_module_method(device.id, device.module, method)
             return client.invoke_device_method(device.id, method)
 
-        loop = asyncio.get_running_loop()
         try:
             with counted(self._observe, "iothub", verb):
-                async with asyncio.timeout(_deadline(hub) + SLACK_SECONDS):
-                    return await loop.run_in_executor(self._threads, call)
+                async with asyncio.timeout(seconds + SLACK_SECONDS):
+                    slot.call = self._threads.run(call)
+                    # The slot is free when the thread is, which ends by itself.
+                    return await asyncio.shield(slot.call)
         except (ClientException, AzureError, TimeoutError) as error:
-            raise _classify(error, device, hub) from error
+            waited = int(method.response_timeout_in_seconds)
+            raise _classify(error, device, waited) from error
 
     def _client(self, hub: IoTHub, connection_string: str | None) -> IoTHubRegistryManager:
         """Return this thread's client of a hub. Making one asks for a token, which blocks."""
@@ -123,15 +162,7 @@ class HubDevices:
         known = clients.get(hub.host_name)
         if known is not None and known[0] == connection_string:
             return known[1]
-        client = (
-            IoTHubRegistryManager.from_token_credential(hub.host_name, self._credential)
-            if connection_string is None
-            else IoTHubRegistryManager.from_connection_string(connection_string)
-        )
-        # A repeated POST would run the device's method twice.
-        client.protocol.config.retry_policy.retries = 0
-        # Else each call makes a connection of its own (msrest/service_client.py).
-        client.protocol.config.keep_alive = True
+        client = self._connect(hub.host_name, connection_string)
         clients[hub.host_name] = (connection_string, client)
         return client
 
@@ -147,20 +178,22 @@ class HubDevices:
                 f"Secret {reference.name!r} with the key {reference.key!r} is not in the operator's "
                 f"namespace {self._namespace!r}.",
             )
-        return base64.b64decode(value).decode().strip()
+        try:
+            return read_connection_string(value)
+        except ValueError:
+            # Not even as a cause: it might quote what is in the Secret.
+            raise Terminal(
+                Reason.UNAUTHORIZED,
+                f"The Secret {reference.name!r}, key {reference.key!r}, in the operator's namespace "
+                f"{self._namespace!r} holds no IoT Hub connection string: copy that of the policy 'service' "
+                "there as it is, HostName=…;SharedAccessKeyName=…;SharedAccessKey=….",
+            ) from None
 
 
-def _method(hub: IoTHub, name: str, payload: dict[str, Any] | None) -> CloudToDeviceMethod:
-    return CloudToDeviceMethod(
-        method_name=name,
-        payload=payload,
-        response_timeout_in_seconds=hub.response_timeout_seconds,
-        connect_timeout_in_seconds=hub.connect_timeout_seconds,
-    )
-
-
-def _deadline(hub: IoTHub) -> int:
-    return hub.response_timeout_seconds + hub.connect_timeout_seconds + SLACK_SECONDS
+def _seconds(method: CloudToDeviceMethod) -> int:
+    """Return how long the hub may take to answer."""
+    device = int(method.response_timeout_in_seconds) + int(method.connect_timeout_in_seconds)
+    return device + SLACK_SECONDS
 
 
 def _read_answer(payload: object) -> OpenAnswer | None:
@@ -183,7 +216,7 @@ def _refusal(device: Device, status: int, answer: OpenAnswer | None) -> TunnelEr
     return Terminal(Reason.DEVICE_REFUSED, f"Device {str(device)!r} answered {status}.")
 
 
-def _classify(error: Exception, device: Device, hub: IoTHub) -> TunnelError:
+def _classify(error: Exception, device: Device, waited_seconds: int) -> TunnelError:
     match error:
         case HttpOperationError(response=response) if response is not None:
             code = hub_error_code(response.status_code, response.headers, response.text)
@@ -191,7 +224,7 @@ def _classify(error: Exception, device: Device, hub: IoTHub) -> TunnelError:
             return classify_hub(
                 code,
                 str(device),
-                waited_seconds=hub.response_timeout_seconds,
+                waited_seconds=waited_seconds,
                 retry_after=timedelta(seconds=int(text)) if text.isdecimal() else None,
             )
         case ClientAuthenticationError(status_code=status):

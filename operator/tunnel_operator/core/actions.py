@@ -7,6 +7,7 @@ from typing import Any
 
 from tunnel_forwarder.protocol.method import Forward, OpenRequest
 
+from ..api.reasons import Reason
 from ..api.tunnel import Device, TunnelStatus
 from .notices import Notice
 from .observed import Kind, Step
@@ -139,6 +140,8 @@ class Ask:
 
     tunnel: str
     make: Callable[[], Awaitable[OpenRequest | None]]
+    fault: Reason | None = None
+    """What was wrong with the device when it was last asked, if anything: it may well be so still."""
 
 
 Action = (

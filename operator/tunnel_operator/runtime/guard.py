@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -40,7 +41,9 @@ class GuardedDevices:
 
     async def open(self, klass: TunnelClassSpec, device: Device, ask: Ask) -> OpenAnswer | None:
         """Ask a device to listen, unless it keeps failing."""
-        async with self._guarded(klass, device):
+        async with self._guarded(klass, device) as breaker:
+            if breaker.failures:
+                ask = replace(ask, fault=breaker.reason)
             return await self._devices.open(klass, device, ask)
 
     async def close(
@@ -57,7 +60,7 @@ class GuardedDevices:
         return Counter(breaker.state(now) for breaker in list(self._breakers.values()))
 
     @asynccontextmanager
-    async def _guarded(self, klass: TunnelClassSpec, device: Device) -> AsyncIterator[None]:
+    async def _guarded(self, klass: TunnelClassSpec, device: Device) -> AsyncIterator[Breaker]:
         address, now = (klass.iot_hub.host_name, str(device)), self._clock()
         breaker = self._breaker(address, now)
         if not breaker.may_ask(now):
@@ -65,9 +68,9 @@ class GuardedDevices:
         is_probe = breaker.state(now) is State.HALF_OPEN
         self._keep(address, breaker.asked(now))
         try:
-            yield
+            yield breaker
         except TunnelError as error:
-            if error.reason in FAULTS:
+            if error.reason in FAULTS and not isinstance(error, Postponed):
                 raise self._failed(address, error, is_probe=is_probe) from error
             if error.reason in ANSWERS:
                 self._keep(address, Breaker())

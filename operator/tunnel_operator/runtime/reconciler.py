@@ -12,6 +12,7 @@ import structlog
 from tunnel_forwarder.protocol.method import OpenRequest
 
 from ..api.keys import Key
+from ..api.reasons import ConditionType
 from ..api.tunnel import DeviceStatus, Tunnel
 from ..api.tunnel_class import DeletionPolicy, Naming, TunnelClass
 from ..core import looks, names
@@ -34,6 +35,7 @@ from ..core.actions import (
     RetainHybridConnection,
     step_of,
 )
+from ..core.breaker import FAULTS
 from ..core.looks import Look
 from ..core.manifests import with_secret_version, with_token
 from ..core.observed import (
@@ -346,7 +348,10 @@ class Reconciler:
             with world.memory.trusting_the_look(current.key):
                 return await ends.open_request(world.relay, current.tunnel, klass, action)
 
-        ask = Ask(str(current.tunnel), make)
+        # What an earlier process found is in the status; what this one found, the guard knows.
+        known = current.tunnel.status.condition(ConditionType.DEVICE_LISTENING)
+        fault = next((f for f in FAULTS if known is not None and known.reason == f), None)
+        ask = Ask(str(current.tunnel), make, fault)
         answer = await world.devices.open(klass.spec, action.device, ask)
         agreed = DeviceStatus(agent=answer.agent if answer else None, revision=action.revision)
         world.memory.keep_answer(current.key, DeviceAnswer(agreed, world.clock()))

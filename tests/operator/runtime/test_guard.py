@@ -6,12 +6,14 @@ import pytest
 from support.tunnels import NOON, a_class
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import Device
+from tunnel_operator.core.actions import Ask
 from tunnel_operator.core.breaker import FIRST_WAIT, THRESHOLD, State
 from tunnel_operator.errors import Postponed, Retryable, Terminal, TunnelError
 from tunnel_operator.runtime.guard import GuardedDevices
 
 CLASS = a_class().spec
 MRI, CT = Device(id="mri-7"), Device(id="ct-1")
+ASK = Ask("imaging/mri-7", None)
 
 
 class Hub:
@@ -57,7 +59,7 @@ def devices(hub, clock):
 
 async def failing(devices, device=MRI):
     with pytest.raises(TunnelError) as raised:
-        await devices.open(CLASS, device, None)
+        await devices.open(CLASS, device, ASK)
     return raised.value
 
 
@@ -83,7 +85,7 @@ async def test_a_device_that_keeps_failing_is_left_alone_and_others_are_not(devi
         )
     )
     assert len(hub.calls) == THRESHOLD
-    await devices.open(CLASS, CT, None)
+    await devices.open(CLASS, CT, ASK)
     assert devices.states() == {State.OPEN: 1}
     with pytest.raises(Postponed):
         await devices.close(CLASS, MRI, None)
@@ -93,13 +95,13 @@ async def test_one_attempt_tells_for_all_tunnels(devices, hub, clock):
     await opened(devices, hub)
     clock.now += FIRST_WAIT
     hub.held.clear()
-    probe = asyncio.create_task(devices.open(CLASS, MRI, None))
+    probe = asyncio.create_task(devices.open(CLASS, MRI, ASK))
     await asyncio.sleep(0)
     assert "one attempt for all its tunnels is under way" in (await failing(devices)).message
     del hub.errors["mri-7"]
     hub.held.set()
     await probe
-    await devices.open(CLASS, MRI, None)
+    await devices.open(CLASS, MRI, ASK)
     assert devices.states() == {}
 
 
@@ -107,7 +109,7 @@ async def test_an_attempt_that_is_called_off_lets_the_next_one_through(devices, 
     await opened(devices, hub)
     clock.now += FIRST_WAIT
     hub.held.clear()
-    probe = asyncio.create_task(devices.open(CLASS, MRI, None))
+    probe = asyncio.create_task(devices.open(CLASS, MRI, ASK))
     await asyncio.sleep(0)
     probe.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -138,3 +140,24 @@ async def test_what_nobody_asks_for_any_more_is_forgotten(devices, hub, clock):
     hub.errors["ct-1"] = Retryable(Reason.DEVICE_OFFLINE, "offline")
     await failing(devices, CT)
     assert devices.states() == {State.CLOSED: 1}
+
+
+async def test_who_asks_is_told_what_was_wrong_last(devices, hub):
+    told = []
+
+    async def open_(_klass, _device, ask):
+        told.append(ask.fault)
+        raise Retryable(Reason.DEVICE_OFFLINE, "offline")
+
+    hub.open = open_
+    for _ in range(2):
+        with pytest.raises(Retryable):
+            await devices.open(CLASS, MRI, Ask("imaging/mri-7", None, Reason.DEVICE_SILENT))
+    assert told == [Reason.DEVICE_SILENT, Reason.DEVICE_OFFLINE]
+
+
+async def test_a_call_that_was_not_made_says_nothing_of_the_device(devices, hub):
+    hub.errors["mri-7"] = Postponed(Reason.DEVICE_SILENT, "waiting")
+    for _ in range(2 * THRESHOLD):
+        assert (await failing(devices)).message == "waiting"
+    assert devices.states() == {}
