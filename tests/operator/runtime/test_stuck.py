@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from support.operator_world import OperatorWorld
-from support.tunnels import tunnel_body
+from support.tunnels import a_class, tunnel_body
 from tunnel_operator.core.observed import Kind
 
 MINUTE = timedelta(minutes=1)
@@ -15,6 +15,9 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture
 def world():
     world = OperatorWorld()
+    klass = a_class(exposure={"allowedServiceTypes": ["NodePort"]})
+    world.classes[:] = [klass]
+    world.cache.put_class(klass)
     world.azure.online.add("mri-7")
     return world
 
