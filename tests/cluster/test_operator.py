@@ -175,6 +175,18 @@ async def test_what_is_edited_or_deleted_is_put_back_and_a_settled_tunnel_is_not
             == {"tunnels.dev/tunnel": "mri-7"}
         )
     )
+    for kind in ("pod", "secret"):
+        name = (kind, "mri-7-forwarder", *where)
+        stage.kubectl("label", "--overwrite", *name, "tunnels.dev/tunnel=another")
+        await eventually(
+            lambda name=name: (
+                stage.kubectl.get(*name)["metadata"]["labels"]["tunnels.dev/tunnel"] == "mri-7"
+            )
+        )
+    secret = ("secret", "mri-7-forwarder", *where)
+    told = stage.kubectl.get(*secret)["data"]
+    stage.kubectl("patch", *secret, "-p", '{"data": {"settings.json": "e30=", "token": "e30="}}')
+    await eventually(lambda: stage.kubectl.get(*secret)["data"] == told)
     stage.kubectl("delete", "service", "mri-7", *where)
     await eventually(lambda: stage.kubectl.get("service", "mri-7", *where))
     stage.kubectl("delete", "secret", "mri-7-forwarder", *where)

@@ -11,9 +11,11 @@ from . import names
 from .actions import Action, ApplyForwarderPod, ApplyForwarderSecret, ApplyObject, DeleteObject
 from .exposure import WAYS, wanted_objects
 from .manifests import (
-    LEASE_ANNOTATION,
     REVISION_ANNOTATION,
     SECRET_ANNOTATION,
+    digests,
+    has_metadata,
+    has_own_token,
     is_applied,
     make_network_policy,
     make_pod,
@@ -122,8 +124,9 @@ class Children:
             return
         elif self._is_spent(pod) or self._is_outdated(pod):
             yield DeleteObject(Kind.POD, names.forwarder(self.tunnel), pod.uid)
-        elif not self._is_told(pod):
-            # The changed annotation makes the kubelet bring the new Secret into the Pod at once.
+        elif not self._is_told(pod) or not has_metadata(self._pod, pod):
+            # The changed annotation makes the kubelet bring the new Secret into the Pod at once. A label that
+            # somebody has changed would keep the Service from finding it.
             yield ApplyForwarderPod(self._pod, is_known=True)
 
     def _missing_object(self, kind: Kind) -> Iterator[Action]:
@@ -142,9 +145,12 @@ class Children:
     @cached_property
     def _is_leased(self) -> bool:
         """Whether the Secret is there and holds what the forwarder is to be told now."""
-        secret, wanted = self._seen(Kind.SECRET), Child(self._secret)
-        return secret is not None and (
-            secret.annotation(LEASE_ANNOTATION) == wanted.annotation(LEASE_ANNOTATION)
+        secret, wanted = self._seen(Kind.SECRET), self._secret
+        return (
+            secret is not None
+            and has_metadata(wanted, secret)
+            and is_applied(digests(wanted["data"]), secret.body.get("data"))
+            and has_own_token(secret)
         )
 
     def _is_doubtful(self) -> bool:

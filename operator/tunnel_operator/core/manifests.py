@@ -16,10 +16,14 @@ from tunnel_forwarder.protocol.settings import (
 from ..api.tunnel import Client, Port, Protocol, Tunnel
 from ..api.tunnel_class import PodTemplate
 from . import names
+from .observed import Child
 from .terms import IngressTerms, RouteTerms, Terms
 
 LEASE_ANNOTATION = "tunnels.dev/lease"
 """A digest of what the forwarder is told, on its Secret."""
+
+TOKEN_ANNOTATION = "tunnels.dev/token-digest"  # noqa: S105 - the name of an annotation
+"""A digest of the forwarder's token, on its Secret: it tells a token of ours from what somebody put there."""
 
 SECRET_ANNOTATION = "tunnels.dev/secret-version"  # noqa: S105 - the name of an annotation
 """The version of the Secret that the Pod was last made or touched for."""
@@ -76,7 +80,22 @@ def make_secret(tunnel: Tunnel, terms: Terms, expires_at: datetime) -> dict[str,
 
 def with_token(secret: Mapping[str, Any], token: str) -> dict[str, Any]:
     """Return a forwarder's Secret with its token."""
-    return {**secret, "data": {**secret["data"], TOKEN_FILE: _base64(token)}}
+    data = {**secret["data"], TOKEN_FILE: _base64(token)}
+    metadata = secret["metadata"]
+    digest = {TOKEN_ANNOTATION: digests(data)[TOKEN_FILE]}
+    annotations = {**metadata["annotations"], **digest}
+    return {**secret, "metadata": {**metadata, "annotations": annotations}, "data": data}
+
+
+def digests(data: Mapping[str, str]) -> dict[str, str]:
+    """Return what is kept of a Secret's data: enough to tell whether it was changed, and no more."""
+    return {name: names.digest(value) for name, value in data.items()}
+
+
+def has_own_token(secret: Child) -> bool:
+    """Tell whether a Secret's token is the one that it was written with, as far as it says so."""
+    written = secret.annotation(TOKEN_ANNOTATION)
+    return written is None or (secret.body.get("data") or {}).get(TOKEN_FILE) == written
 
 
 def with_secret_version(pod: Mapping[str, Any], version: str) -> dict[str, Any]:
@@ -289,6 +308,17 @@ def is_applied(intent: object, seen: object) -> bool:
             and all(is_applied(mine, theirs) for mine, theirs in zip(intent, seen, strict=True))
         )
     return False
+
+
+def has_metadata(intent: Mapping[str, Any], seen: Child) -> bool:
+    """Tell whether an object has the labels, annotations and owner of an intent, and maybe more of each."""
+    mine, theirs = intent["metadata"], seen.body["metadata"]
+    [owner] = mine["ownerReferences"]
+    return (
+        is_applied(mine["labels"], theirs.get("labels"))
+        and is_applied(mine["annotations"], theirs.get("annotations"))
+        and any(is_applied(owner, other) for other in theirs.get("ownerReferences") or ())
+    )
 
 
 def _metadata(tunnel: Tunnel, name: str, annotations: Mapping[str, str]) -> dict[str, Any]:

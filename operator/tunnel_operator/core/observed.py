@@ -25,7 +25,10 @@ class Kind(StrEnum):
 
 
 UNREAD: Mapping[str, tuple[str, ...]] = {Kind.SECRET: ("data",), Kind.POD: ("spec",)}
-"""Large parts of children that no decision reads: tokens, and what a Pod is made of."""
+"""Large parts of children that are not kept: tokens, and what a Pod is made of.
+
+Of a Secret's data digests are kept in its place, as manifests.digests makes them.
+"""
 
 
 class Step(StrEnum):

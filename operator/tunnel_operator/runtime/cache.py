@@ -13,10 +13,11 @@ from datetime import datetime
 from typing import Any, cast
 
 from ..api.keys import Key
-from ..api.tunnel import Tunnel
+from ..api.tunnel import KIND, Tunnel
 from ..api.tunnel_class import TunnelClass
 from ..core.access import NAME_LABEL
 from ..core.class_choice import class_name_of, default_class_name
+from ..core.manifests import digests
 from ..core.names import TUNNEL_LABEL
 from ..core.observed import UNREAD, Child, Kind
 from ..core.pods import what_is_read
@@ -280,9 +281,11 @@ class Cache:
 
 
 def owner_of(body: Body) -> Key | None:
-    """Return the key of the tunnel that a child's label names."""
+    """Return the key of the tunnel that owns a child, or that its label names if it has lost its owner."""
     metadata = body["metadata"]
-    name = (metadata.get("labels") or {}).get(TUNNEL_LABEL)
+    label = (metadata.get("labels") or {}).get(TUNNEL_LABEL)
+    owners = (o["name"] for o in metadata.get("ownerReferences") or () if o["kind"] == KIND)
+    name = next(owners, label)
     return None if name is None else Key(metadata["namespace"], name)
 
 
@@ -310,6 +313,8 @@ def _lean(body: Body) -> Body:
     metadata = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
     unread = UNREAD.get(body["kind"], ())
     rest = {k: v for k, v in body.items() if k not in unread}
+    if body["kind"] == Kind.SECRET:
+        rest["data"] = digests(body.get("data") or {})
     if body["kind"] == Kind.POD:
         rest["status"] = what_is_read(body.get("status") or {})
     return cast("Body", _interned({**rest, "metadata": metadata}))

@@ -4,6 +4,7 @@ from support.tunnels import NOON, a_class, a_tunnel, tunnel_body
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION
+from tunnel_operator.core.manifests import digests
 from tunnel_operator.core.observed import Kind
 from tunnel_operator.runtime.cache import GONE_KEPT, WRITTEN_KEPT, Cache
 
@@ -78,7 +79,17 @@ def test_what_bears_no_label_of_ours_is_nobodys():
 def test_a_secrets_data_is_not_kept():
     cache = Cache()
     cache.put_child({**pod(1), "kind": "Secret", "data": {"token": "x"}})
-    assert "data" not in cache.children(KEY)[Kind.SECRET].body
+    kept = cache.children(KEY)[Kind.SECRET].body["data"]
+    assert kept == digests({"token": "x"})
+    assert "x" not in kept.values()
+
+
+def test_a_child_whose_label_was_changed_is_its_owners():
+    cache = Cache()
+    body = pod(1)
+    body["metadata"]["ownerReferences"] = [{"kind": "Tunnel", "name": "mri-7", "uid": "t1"}]
+    body["metadata"]["labels"] = {"tunnels.dev/tunnel": "another"}
+    assert cache.put_child(body) == KEY
 
 
 def test_finds_a_tunnels_class_and_a_classs_tunnels():

@@ -85,11 +85,12 @@ async def test_a_child_whose_label_was_taken_off_gets_it_back_once(world):
 async def test_a_restarted_operator_writes_nothing_for_a_tunnel_that_runs(world):
     key = world.apply(tunnel_body())
     await world.settle(key)
-    writes = dict(world.cluster.writes)
+    writes, keys = dict(world.cluster.writes), world.azure.calls["key"]
     world.start_operator()
     await world.settle(key)
     assert dict(world.cluster.writes) == writes
     assert world.azure.calls["open mri-7"] == 1
+    assert world.azure.calls["key"] == keys
 
 
 async def test_waits_for_an_offline_device_and_opens_when_it_comes(world):
