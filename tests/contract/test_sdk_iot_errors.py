@@ -118,7 +118,11 @@ def operator_devices(sim, trust):  # noqa: ARG001 - the SDK finds it in the envi
         partial(make_hub_client, None),
         secrets,
         "tunnels-system",
-        Terms(Budget("iothub", rate=100, burst=100, monotonic=time.monotonic), lambda *_: None),
+        Terms(
+            Budget("iothub", rate=100, burst=100, monotonic=time.monotonic),
+            lambda *_: None,
+            lambda: None,
+        ),
         Lanes(3, time.monotonic),
     )
     klass = TunnelClassSpec.model_construct(iot_hub=hub)
