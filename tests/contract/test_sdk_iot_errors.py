@@ -5,6 +5,7 @@ import base64
 import json
 import time
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -158,7 +159,7 @@ async def test_errors_of_the_service_itself(sim, manager, operator_devices, code
     with pytest.raises(Retryable) as raised:
         await operator_devices()
     assert raised.value.reason is reason
-    assert (raised.value.retry_after is not None) == (reason is THROTTLED)
+    assert raised.value.retry_after == timedelta(seconds=7)
     assert sim.method_calls == ()
     # The fault is used up: the next call reaches the device.
     assert (await call(manager)).status == 202
