@@ -140,10 +140,12 @@ def _world(
     """Return the ways to everything outside; the stack closes them."""
     credentials = make_credentials()
     stack.push_async_callback(credentials.close)
+    leadership = Leadership(time.monotonic)
     rate = config.arm_per_second
     arm = Budget("Azure Resource Manager", rate=rate, burst=200, monotonic=time.monotonic)
     client = partial(make_client, credentials.asynchronous)
-    relay = ArmRelay(client, arm, metrics.observe_call, cluster_id=config.cluster_id)
+    terms = Terms(arm, metrics.observe_call, leadership.require)
+    relay = ArmRelay(client, terms, cluster_id=config.cluster_id)
     stack.push_async_callback(relay.close)
     cache = Cache(reads_namespaces=config.tunnel_classes_file is None)
     cluster = KubeCluster(api, lambda: cache.routes)
@@ -153,7 +155,7 @@ def _world(
         partial(make_hub_client, credentials.blocking),
         cluster,
         config.namespace,
-        Terms(methods, metrics.observe_call),
+        Terms(methods, metrics.observe_call, leadership.require),
         # A quarter of the workers is left for what has nothing to do with devices.
         Lanes(config.workers * 3 // 4, time.monotonic),
     )
@@ -169,7 +171,7 @@ def _world(
         events=MeasuredEvents(events, _now),
         cache=cache,
         memory=Memory(random.random),
-        leadership=Leadership(time.monotonic),
+        leadership=leadership,
         recorder=metrics.tunnel,
         clock=_now,
         rollout=rollout,

@@ -11,6 +11,7 @@ from support.proxy import ConnectProxy
 from support.tunnels import class_body
 from tunnel_operator.adapters.arm_client import make_client
 from tunnel_operator.adapters.budget import Budget
+from tunnel_operator.adapters.calls import Terms
 from tunnel_operator.adapters.relay import LISTING_SECONDS, ArmRelay
 from tunnel_operator.api.tunnel_class import TunnelClass
 from tunnel_operator.core.actions import EnsureHybridConnection
@@ -35,7 +36,7 @@ async def relay(sim, workload, time):  # noqa: ARG001 - the SDK finds it in the 
     async with WorkloadIdentityCredential(connection_verify=ca_file) as credential:
         # An operator is told whom to trust before aiohttp is imported.
         connect = partial(make_client, credential, authorities=ca_file)
-        made = ArmRelay(connect, budget, lambda *_: None, monotonic=time)
+        made = ArmRelay(connect, Terms(budget, lambda *_: None, lambda: None), monotonic=time)
         yield made
         await made.close()
 

@@ -5,6 +5,7 @@ import base64
 import json
 import time
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -118,7 +119,11 @@ def operator_devices(sim, trust):  # noqa: ARG001 - the SDK finds it in the envi
         partial(make_hub_client, None),
         secrets,
         "tunnels-system",
-        Terms(Budget("iothub", rate=100, burst=100, monotonic=time.monotonic), lambda *_: None),
+        Terms(
+            Budget("iothub", rate=100, burst=100, monotonic=time.monotonic),
+            lambda *_: None,
+            lambda: None,
+        ),
         Lanes(3, time.monotonic),
     )
     klass = TunnelClassSpec.model_construct(iot_hub=hub)
@@ -154,7 +159,7 @@ async def test_errors_of_the_service_itself(sim, manager, operator_devices, code
     with pytest.raises(Retryable) as raised:
         await operator_devices()
     assert raised.value.reason is reason
-    assert (raised.value.retry_after is not None) == (reason is THROTTLED)
+    assert raised.value.retry_after == timedelta(seconds=7)
     assert sim.method_calls == ()
     # The fault is used up: the next call reaches the device.
     assert (await call(manager)).status == 202

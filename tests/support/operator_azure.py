@@ -18,6 +18,7 @@ from tunnel_forwarder.protocol.method import CloseRequest, ForwardAnswer, OpenAn
 from tunnel_forwarder.protocol.urls import RelayEndpoint
 from tunnel_operator.adapters.arm_client import make_client_over
 from tunnel_operator.adapters.budget import Budget
+from tunnel_operator.adapters.calls import Terms
 from tunnel_operator.adapters.marks import Mark, read_mark
 from tunnel_operator.adapters.relay import ArmRelay
 from tunnel_operator.api.reasons import Reason
@@ -80,7 +81,7 @@ class ModelAzure:
             for namespace in self.namespaces
         }
 
-    def start_relay(self) -> ArmRelay:
+    def start_relay(self, may_act: Callable[[], None] = lambda: None) -> ArmRelay:
         """Return the adapter of an operator that has just begun, with the budget that it would have."""
         self.budget = Budget(
             "Azure Resource Manager",
@@ -92,8 +93,7 @@ class ModelAzure:
         connect = partial(make_client_over, self.arm.transport, self.arm.credential)
         return ArmRelay(
             connect,
-            self.budget,
-            self._count,
+            Terms(self.budget, self._count, may_act),
             cluster_id=CLUSTER_ID,
             monotonic=self._seconds,
         )

@@ -79,20 +79,20 @@ class OperatorWorld:
     def start_operator(self) -> None:
         """Start a process that remembers nothing."""
         self.cache = Cache(self.routes)
-        leadership = Leadership(lambda: 0.0)
-        leadership.grant(1.0)
+        self.leadership = Leadership(lambda: 0.0)
+        self.leadership.grant(1.0)
         self.registry = CollectorRegistry()
         self.rollout = Rollout(self.woken.append)
         for klass in self.classes:
             self.cache.put_class(klass)
         world = World(
             cluster=self.cluster,
-            relay=self.azure.start_relay(),
+            relay=self.azure.start_relay(self.leadership.require),
             devices=GuardedDevices(FakeDevices(self.azure), self._clock),
             events=MeasuredEvents(self, self._clock),
             cache=self.cache,
             memory=Memory(lambda: 0.0),
-            leadership=leadership,
+            leadership=self.leadership,
             recorder=TunnelMetrics(self.registry, self._clock),
             clock=self._clock,
             rollout=self.rollout,

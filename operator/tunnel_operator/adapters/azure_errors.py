@@ -18,6 +18,7 @@ _NAMES = {
     "DeviceNotFound": 404001,
     "DeviceNotOnline": 404103,
     "DeviceConnectionClosedRemotely": 404104,
+    "ConnectionForcefullyClosedOnNewConnection": 400027,
     "GatewayTimeout": 504101,
     "DeviceMaximumQueueDepthExceeded": 403004,
     "DeviceMaximumInflightMethodExceeded": 403800,
@@ -70,7 +71,8 @@ def classify_hub(
     known = _HUB_MEANINGS.get(code)
     if known is not None:
         kind, reason, text = known
-        return kind(reason, text.format(device=device, seconds=waited_seconds, code=code))
+        said = text.format(device=device, seconds=waited_seconds)
+        return kind(reason, said, retry_after=retry_after)
     status = code if code < _FIRST_CODE else code // 1000
     match status:
         case HTTPStatus.UNAUTHORIZED:
@@ -84,7 +86,9 @@ def classify_hub(
                 retry_after=retry_after,
             )
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return Retryable(Reason.UNAVAILABLE, f"IoT Hub answered {code}.")
+            return Retryable(
+                Reason.UNAVAILABLE, f"IoT Hub answered {code}.", retry_after=retry_after
+            )
         case _:
             return Terminal(Reason.REJECTED, f"IoT Hub answered {code}.")
 
@@ -150,6 +154,11 @@ _HUB_MEANINGS: dict[int, tuple[type[Retryable] | type[Terminal], Reason, str]] =
         Reason.DEVICE_OFFLINE,
         "Device {device!r} lost its connection to the IoT Hub while it was asked.",
     ),
+    400027: (
+        Retryable,
+        Reason.DEVICE_OFFLINE,
+        "Device {device!r} connected to the IoT Hub anew while it was asked; it is asked again.",
+    ),
     504101: (
         Retryable,
         Reason.DEVICE_SILENT,
@@ -159,6 +168,12 @@ _HUB_MEANINGS: dict[int, tuple[type[Retryable] | type[Terminal], Reason, str]] =
         Retryable,
         Reason.THROTTLED,
         "Device {device!r} has too many calls to answer already.",
+    ),
+    # Not of the operator's rights, as other codes of 403 are.
+    403004: (
+        Retryable,
+        Reason.THROTTLED,
+        "Device {device!r} has too many messages waiting for it at the IoT Hub.",
     ),
     403002: (
         Retryable,

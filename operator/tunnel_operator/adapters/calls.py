@@ -1,7 +1,7 @@
 """Calls to Azure, counted and timed where they are made."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,10 +26,15 @@ class CallObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """On which terms calls to one service of Azure are made: when it is their turn, and who counts them."""
+    """On which terms calls to one service of Azure are made: when it is their turn, and who counts them.
+
+    `may_act` raises when this process may not act any more. It is asked right before a call, since a process
+    may stand still for any time wherever it waits, and what it then did would undo its successor's work.
+    """
 
     budget: Budget
     observe: CallObserver
+    may_act: Callable[[], None]
 
 
 @contextmanager

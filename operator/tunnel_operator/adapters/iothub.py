@@ -65,8 +65,7 @@ class HubDevices:
         terms: Terms,
         lanes: Lanes,
     ) -> None:
-        self._budget = terms.budget
-        self._observe = terms.observe
+        self._terms = terms
         self._connect = connect
         self._secrets = secrets
         self._namespace = namespace
@@ -85,7 +84,7 @@ class HubDevices:
         """
         hub = klass.iot_hub
         with self._slot_for(device, ask) as slot:
-            await self._budget.take(ask.tunnel)
+            await self._terms.budget.take(ask.tunnel)
             request = await ask.make()
             method = CloudToDeviceMethod(
                 method_name=hub.open_method,
@@ -114,14 +113,14 @@ class HubDevices:
         )
         who = f"close {device}" if request is None else f"close {request.uid}"
         with self._lanes.closing.slot(who, Reason.OPENING, _IN_LINE) as slot:
-            await self._budget.take(who)
+            await self._terms.budget.take(who)
             result = await self._invoke("close", slot, hub, device, method)
         if result.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND):
             raise _refusal(device, int(result.status), None)
 
     def waiting(self) -> int:
         """Return how many calls wait for their turn."""
-        return len(self._budget) + len(self._lanes)
+        return len(self._terms.budget) + len(self._lanes)
 
     def _slot_for(self, device: Device, ask: Ask) -> AbstractContextManager[Slot]:
         if ask.fault is None:
@@ -141,12 +140,14 @@ class HubDevices:
         def call() -> CloudToDeviceMethodResult:
             client = self._client(hub, connection_string)
             client.protocol.config.connection.timeout = (CONNECT_SECONDS, seconds)
+            # Not before: a client, or the key that is in the request, may have been waited for.
+            self._terms.may_act()
             if device.module is not None:
                 return client.invoke_device_module_method(device.id, device.module, method)
             return client.invoke_device_method(device.id, method)
 
         try:
-            with counted(self._observe, "iothub", verb):
+            with counted(self._terms.observe, "iothub", verb):
                 async with asyncio.timeout(seconds + SLACK_SECONDS):
                     slot.call = self._threads.run(call)
                     # The slot is free when the thread is, which ends by itself.

@@ -33,8 +33,7 @@ from ..core.actions import EnsureHybridConnection, RetainHybridConnection
 from ..core.sweep import Marked
 from ..errors import Retryable, Terminal
 from .azure_errors import classify_arm, classify_no_token
-from .budget import Budget
-from .calls import CallObserver, counted
+from .calls import Terms, counted
 from .marks import Mark, read_mark, write_mark
 
 DEADLINE_SECONDS = 30
@@ -63,15 +62,13 @@ class ArmRelay:
     def __init__(
         self,
         connect: Connect,
-        budget: Budget,
-        observe: CallObserver,
+        terms: Terms,
         *,
         cluster_id: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster_id = cluster_id
-        self._budget = budget
-        self._observe = observe
+        self._terms = terms
         self._monotonic = monotonic
         self._connect = connect
         self._listings: dict[tuple[str, ...], _Listing] = {}
@@ -265,10 +262,11 @@ class ArmRelay:
     async def _call(
         self, verb: str, who: str, requests: int = 1, *, ahead: int = 0
     ) -> AsyncIterator[None]:
-        """Wait for the budget, set the deadline, count the call, let no exception of the SDK out."""
-        await self._budget.take(who, requests, ahead=ahead)
+        """Wait for the budget, see that we may still act, set the deadline, count the call, let no exception of the SDK out."""
+        await self._terms.budget.take(who, requests, ahead=ahead)
+        self._terms.may_act()
         try:
-            with counted(self._observe, "arm", verb):
+            with counted(self._terms.observe, "arm", verb):
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     yield
         except ExceptionGroup as group:

@@ -11,7 +11,7 @@ import structlog
 from ..api.tunnel_class import TunnelClassSpec
 from ..core.sweep import Marked, candidates
 from ..errors import TunnelError
-from .leadership import Leadership
+from .leadership import Leadership, NotLeadingError
 from .ports import Clock, Cluster
 
 INTERVAL = timedelta(minutes=10)
@@ -67,9 +67,12 @@ class Sweeper:
                     await self.sweep(klass)
                 except TunnelError as error:
                     log.warning("sweep.failed", reason=error.reason, message=error.message)
+                except NotLeadingError:
+                    # Whoever leads sweeps; that may be this process again.
+                    log.warning("sweep.fenced")
 
     async def sweep(self, klass: TunnelClassSpec) -> None:
-        """Sweep one namespace once. Raises TunnelError."""
+        """Sweep one namespace once. Raises TunnelError, and NotLeadingError when this process may not act."""
         found = await self._relay.marked(klass)
         for marked in candidates(found, self._policy.cluster_id, self._clock()):
             tunnel = await self._cluster.get_tunnel(marked.tunnel)

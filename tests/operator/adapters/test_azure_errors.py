@@ -45,7 +45,9 @@ def test_arms_retry_after_is_kept():
         (404001, Terminal, Reason.DEVICE_NOT_FOUND),
         (404103, Retryable, Reason.DEVICE_OFFLINE),
         (404104, Retryable, Reason.DEVICE_OFFLINE),
+        (400027, Retryable, Reason.DEVICE_OFFLINE),
         (504101, Retryable, Reason.DEVICE_SILENT),
+        (403004, Retryable, Reason.THROTTLED),
         (403800, Retryable, Reason.THROTTLED),
         (403010, Terminal, Reason.REJECTED),
         (403002, Retryable, Reason.QUOTA_EXCEEDED),
@@ -64,6 +66,12 @@ def test_what_iot_hub_means(code, kind, reason):
     error = classify_hub(code, "mri-7", waited_seconds=30)
     assert type(error) is kind
     assert error.reason is reason
+
+
+@pytest.mark.parametrize("code", [429001, 500001, 503, 504101, 403800])
+def test_iot_hubs_retry_after_is_kept(code):
+    wait = timedelta(seconds=7)
+    assert classify_hub(code, "mri-7", waited_seconds=30, retry_after=wait).retry_after == wait
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tunnel_operator.api.tunnel import Device
 from tunnel_operator.core.actions import Ask
 from tunnel_operator.errors import Postponed, Retryable, Terminal
 from tunnel_operator.runtime.guard import GuardedDevices
+from tunnel_operator.runtime.leadership import Leadership, NotLeadingError
 
 CLASS = a_class().spec
 WITH_SECRET = a_class(
@@ -99,9 +100,16 @@ def secrets():
 
 
 @pytest.fixture
-def devices(hub, secrets):
+def leadership():
+    held = Leadership(lambda: 0.0)
+    held.grant(1.0)
+    return held
+
+
+@pytest.fixture
+def devices(hub, secrets, leadership):
     budget = Budget("IoT Hub", rate=1000, burst=1000, monotonic=lambda: 0.0)
-    terms = Terms(budget, lambda *_: None)
+    terms = Terms(budget, lambda *_: None, leadership.require)
     lanes = Lanes(WORKERS * 3 // 4, lambda: 0.0)
     made = HubDevices(hub.connect, secrets, "tunnels-system", terms, lanes)
     yield GuardedDevices(made, lambda: NOON)
@@ -223,3 +231,14 @@ async def test_a_connection_string_that_was_rotated_is_used_from_the_next_call_o
         secrets.text = f"{CONNECTION_STRING}{key}".encode()
         await devices.open(WITH_SECRET, Device(id="mri-7"), ask("mri-7"))
     assert hub.connected_with == [f"{CONNECTION_STRING}AAAA", f"{CONNECTION_STRING}BBBB"]
+
+
+async def test_who_lost_the_lead_while_the_request_was_made_asks_nobody(devices, hub, leadership):
+    async def make():
+        leadership.revoke()
+
+    with pytest.raises(NotLeadingError):
+        await devices.open(CLASS, Device(id="mri-7"), Ask("imaging/mri-7", make))
+    with pytest.raises(NotLeadingError):
+        await devices.close(CLASS, Device(id="mri-7"), None)
+    assert hub.asked.total() == 0

@@ -38,7 +38,7 @@ def sweeper(world, *, cluster_id="here", is_dry=False):
     leadership.grant(1.0)
     return Sweeper(
         world.cluster,
-        world.azure.start_relay(),
+        world.azure.start_relay(world.leadership.require),
         leadership,
         lambda: world.now,
         SweepPolicy(cluster_id, is_dry),
@@ -67,11 +67,14 @@ async def test_without_a_cluster_id_nothing_is_known_to_be_ours(world):
     assert len(world.azure.connections) == 6
 
 
-async def test_sweeps_each_namespace_once_and_outlives_an_outage(world):
+@pytest.mark.parametrize("is_leading", [True, False])
+async def test_sweeps_each_namespace_once_and_outlives_what_fails(world, is_leading):
     class EnoughError(Exception):
         pass
 
     world.azure.outage = True
+    if not is_leading:
+        world.leadership.revoke()
     rounds = 0
 
     async def sleep(_):
@@ -82,4 +85,4 @@ async def test_sweeps_each_namespace_once_and_outlives_an_outage(world):
 
     with pytest.raises(EnoughError):
         await sweeper(world).run(lambda: [a_class().spec, a_class("b").spec], sleep)
-    assert world.azure.calls["list"] == 2
+    assert world.azure.calls["list"] == (2 if is_leading else 0)
