@@ -260,10 +260,11 @@ class ArmRelay:
             with counted(self._terms.observe, "arm", verb):
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     yield
-        except ExceptionGroup as group:
-            raise _classify(group.exceptions[0]) from group
-        except (AzureError, TimeoutError) as error:
-            raise _classify(error) from error
+        except (ExceptionGroup, AzureError, TimeoutError) as error:
+            first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            meaning = _classify(first)
+            self._terms.heed(meaning)
+            raise meaning from error
 
 
 async def _or_none(call: Awaitable[T]) -> T | None:
