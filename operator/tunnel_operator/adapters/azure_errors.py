@@ -31,6 +31,9 @@ _NAMES = {
 HUB_CODES = frozenset(_NAMES.values())
 """The codes of IoT Hub's own that are told apart."""
 
+CODES_OF_ONE_DEVICE = frozenset({403004, 403800, 429005})
+"""One device has too much to do; the hub itself does not ask to be spared."""
+
 _CODE_IN_TEXT = re.compile(r"ErrorCode:\s*(\w+)")
 
 

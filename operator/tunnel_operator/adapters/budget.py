@@ -16,6 +16,12 @@ LONG_SECONDS = 10.0
 ROUNDING = 1e-6
 """What a sum of fractions may be short of; who waits exactly as long as it has to is then served."""
 
+SHORTEST_SECONDS = 0.001
+"""What a clock may not be able to tell from nothing, so that it would be waited for again and again."""
+
+HELD_SECONDS = 300.0
+"""For so long a budget is held at most, whatever the service has asked for."""
+
 KEPT_SECONDS = 60.0
 """For so long calls are kept for somebody whose turn has come, or who has taken more than it has used yet."""
 
@@ -71,14 +77,31 @@ class Budget:
                     retry_after=timedelta(seconds=next_word(wait)),
                 )
             try:
-                await self._sleep(wait)
+                await self._sleep(max(wait, SHORTEST_SECONDS))
             except BaseException:
                 self._waiting.pop(who, None)
                 raise
 
+    def hold(self, wait: timedelta) -> None:
+        """Let nobody make a call for a while: the service has asked one of us to wait, and means all of us.
+
+        What is left of the burst is not there either, by its count. Who has calls kept still has them then.
+        """
+        now = self._monotonic()
+        until = now + min(wait.total_seconds(), HELD_SECONDS)
+        for kept in self._kept.values():
+            kept.until += max(0.0, until - max(now, self._at))
+        if until > self._at:
+            # Tokens come in again from then on.
+            self._at, self._tokens = until, 0.0
+
     def _take_now(self, who: str, calls: int, ahead: int) -> bool:
         """Take calls that are kept, or else get in line and see whose turn it is."""
         now = self._monotonic()
+        if now < self._at:
+            if who not in self._kept:
+                self._waiting.setdefault(who, calls + ahead)
+            return False
         self._tokens += (now - self._at) * self._rate
         self._at = now
         self._serve(now)
@@ -116,13 +139,16 @@ class Budget:
 
     def _wait(self, who: str) -> tuple[float, int]:
         """Return how long somebody in line still waits, and how many are before it."""
+        held = max(0.0, self._at - self._monotonic())
+        if who in self._kept:
+            return held, 0
         needed, before = 0, 0
         for other, calls in self._waiting.items():
             needed += calls
             if other == who:
                 break
             before += 1
-        return max(0.0, (needed - self._tokens) / self._rate), before
+        return held + max(0.0, (needed - self._tokens) / self._rate), before
 
 
 def next_word(wait: float) -> float:

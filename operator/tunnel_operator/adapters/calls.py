@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Protocol
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from msrest.exceptions import ClientException, HttpOperationError
 
+from ..api.reasons import Reason
+from ..errors import TunnelError
 from .azure_errors import HUB_CODES, hub_error_code
 from .budget import Budget
 
@@ -35,6 +38,12 @@ class Terms:
     budget: Budget
     observe: CallObserver
     may_act: Callable[[], None]
+
+    def heed(self, error: Exception) -> None:
+        """Let all wait when the service has asked one to."""
+        match error:
+            case TunnelError(reason=Reason.THROTTLED, retry_after=timedelta() as wait):
+                self.budget.hold(wait)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from ..api.tunnel import Device
 from ..api.tunnel_class import IoTHub, TunnelClassSpec
 from ..core.actions import Ask
 from ..errors import Retryable, Terminal, TunnelError
-from .azure_errors import classify_hub, classify_no_token, hub_error_code
+from .azure_errors import CODES_OF_ONE_DEVICE, classify_hub, classify_no_token, hub_error_code
 from .calls import Terms, counted
 from .hub_client import CONNECT_SECONDS, read_connection_string
 from .lanes import Lanes, Slot
@@ -154,7 +154,10 @@ class HubDevices:
                     return await asyncio.shield(slot.call)
         except (ClientException, AzureError, TimeoutError) as error:
             waited = int(method.response_timeout_in_seconds)
-            raise _classify(error, device, waited) from error
+            meaning = _classify(error, device, waited)
+            if _code(error) not in CODES_OF_ONE_DEVICE:
+                self._terms.heed(meaning)
+            raise meaning from error
 
     def _client(self, hub: IoTHub, connection_string: str | None) -> IoTHubRegistryManager:
         """Return this thread's client of a hub. Making one asks for a token, which blocks."""
@@ -217,13 +220,21 @@ def _refusal(device: Device, status: int, answer: OpenAnswer | None) -> TunnelEr
     return Terminal(Reason.DEVICE_REFUSED, f"Device {str(device)!r} answered {status}.")
 
 
+def _code(error: Exception) -> int:
+    """Return the hub's code; 0 when it did not answer."""
+    match error:
+        case HttpOperationError(response=response) if response is not None:
+            return hub_error_code(response.status_code, response.headers, response.text)
+        case _:
+            return 0
+
+
 def _classify(error: Exception, device: Device, waited_seconds: int) -> TunnelError:
     match error:
         case HttpOperationError(response=response) if response is not None:
-            code = hub_error_code(response.status_code, response.headers, response.text)
             text = response.headers.get("Retry-After", "")
             return classify_hub(
-                code,
+                _code(error),
                 str(device),
                 waited_seconds=waited_seconds,
                 retry_after=timedelta(seconds=int(text)) if text.isdecimal() else None,

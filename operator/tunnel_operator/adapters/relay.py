@@ -269,10 +269,11 @@ class ArmRelay:
             with counted(self._terms.observe, "arm", verb):
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     yield
-        except ExceptionGroup as group:
-            raise _classify(group.exceptions[0]) from group
-        except (AzureError, TimeoutError) as error:
-            raise _classify(error) from error
+        except (ExceptionGroup, AzureError, TimeoutError) as error:
+            first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            meaning = _classify(first)
+            self._terms.heed(meaning)
+            raise meaning from error
 
 
 async def _or_none(call: Awaitable[T]) -> T | None:
@@ -296,11 +297,12 @@ async def _rights(rules: AsyncIterator[AuthorizationRule]) -> dict[str, frozense
 
 def _classify(error: Exception) -> Exception:
     match error:
+        case ClientAuthenticationError(status_code=None | HTTPStatus.BAD_REQUEST as status):
+            # Entra ID's answer, or none; a 401 in this exception is Azure Resource Manager's own.
+            return classify_no_token(status)
         case HttpResponseError(status_code=int(status)):
             code = getattr(error.error, "code", None) or ""
             return classify_arm(status, code, _retry_after(error))
-        case ClientAuthenticationError():
-            return classify_no_token(None)
         case TimeoutError():
             text = f"Azure Resource Manager did not answer within {DEADLINE_SECONDS} s."
             return Retryable(Reason.UNAVAILABLE, text)

@@ -1,10 +1,11 @@
 import asyncio
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnel_operator.adapters.budget import KEPT_SECONDS, PATIENCE_SECONDS, Budget
+from tunnel_operator.adapters.budget import HELD_SECONDS, KEPT_SECONDS, PATIENCE_SECONDS, Budget
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.errors import Postponed
 
@@ -125,6 +126,40 @@ async def test_who_is_called_off_leaves_the_line():
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert len(calls) == 0
+
+
+async def test_who_is_asked_to_wait_waits_for_all(time):
+    calls = budget(time, rate=1.0, burst=20)
+    await calls.take("a", 10, ahead=2)
+    await postponed(calls, "b", 20)
+    calls.hold(timedelta(seconds=30))
+    calls.hold(timedelta(seconds=10))
+    # Neither what is in line, nor what is new, nor what was taken ahead.
+    assert (await postponed(calls, "b", 20)).message.endswith("0 ahead, about 50 s.")
+    assert (await postponed(calls, "c")).message.endswith("1 ahead, about 51 s.")
+    assert (await postponed(calls, "a", 2)).retry_after.total_seconds() == 15
+    time.now = 29.0
+    await calls.take("a", 2)
+    assert time.now == 30.0
+    # The burst is gone with it.
+    assert (await postponed(calls, "b", 20)).message.endswith("0 ahead, about 20 s.")
+
+
+async def test_nobody_is_made_to_wait_for_very_long(time):
+    calls = budget(time)
+    calls.hold(timedelta(hours=1))
+    time.now = HELD_SECONDS
+    await calls.take("a")
+    assert time.waits == [pytest.approx(0.1)]
+
+
+async def test_what_is_kept_is_not_lost_in_a_long_wait(time):
+    calls = budget(time, rate=1.0, burst=6)
+    await calls.take("a", 1, ahead=5)
+    calls.hold(timedelta(seconds=KEPT_SECONDS + 30))
+    time.now = KEPT_SECONDS + 30
+    await calls.take("a", 5)
+    assert time.waits == []
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 3), st.integers(0, 5)), max_size=60))

@@ -41,6 +41,7 @@ class Hub:
         self.given_up = threading.Event()
         self.lock = threading.Lock()
         self.connected_with = []
+        self.refusals = []
 
     def connect(self, _host, connection_string):
         self.clients += 1
@@ -55,6 +56,9 @@ class Hub:
             self.asked[device] += 1
             self.methods.append(method)
             self.under_way += 1
+        if self.refusals:
+            self.under_way -= 1
+            raise self.refusals.pop()
         if device.startswith("silent"):
             self.given_up.wait(30)
         with self.lock:
@@ -242,3 +246,23 @@ async def test_who_lost_the_lead_while_the_request_was_made_asks_nobody(devices,
     with pytest.raises(NotLeadingError):
         await devices.close(CLASS, Device(id="mri-7"), None)
     assert hub.asked.total() == 0
+
+
+async def test_a_hub_that_asks_to_be_spared_is_not_asked_for_other_devices_either(devices, hub):
+    wait = {"Retry-After": "40"}
+    hub.refusals = [refused(429, "ThrottlingException", wait)]
+    with pytest.raises(Retryable) as raised:
+        await opened(devices, "mri-7")
+    assert raised.value.retry_after.total_seconds() == 40
+    with pytest.raises(Postponed, match="IoT Hub's budget, 0 ahead, about 40 s"):
+        await opened(devices, "ct-1")
+    with pytest.raises(Postponed):
+        await devices.close(CLASS, Device(id="ct-2"), None)
+    assert hub.asked == {"mri-7": 1}
+
+
+async def test_a_device_that_has_too_much_to_do_holds_nobody_up(devices, hub):
+    hub.refusals = [refused(403, "DeviceMaximumInflightMethodExceeded", {"Retry-After": "40"})]
+    with pytest.raises(Retryable):
+        await opened(devices, "mri-7")
+    await opened(devices, "ct-1")
