@@ -13,8 +13,10 @@ from tunnel_operator.adapters.arm_client import make_client
 from tunnel_operator.adapters.budget import Budget
 from tunnel_operator.adapters.calls import Terms
 from tunnel_operator.adapters.relay import LISTING_SECONDS, ArmRelay
+from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel_class import TunnelClass
 from tunnel_operator.core.actions import EnsureHybridConnection
+from tunnel_operator.errors import Terminal
 
 
 class Time:
@@ -62,6 +64,16 @@ async def test_what_was_made_is_as_a_look_finds_it(relay, klass):
     made = await relay.ensure(klass, wanted("a"))
     assert made == await relay.observe(klass, "a", with_rules=True)
     assert made.owner_name == "imaging/a"
+
+
+async def test_an_identity_that_gets_no_token_is_what_people_are_told_of(relay, klass, workload):
+    workload.write_text(workload.read_text() + "broken")
+    with pytest.raises(Terminal) as raised:
+        await relay.observe(klass, "a", with_rules=True)
+    assert raised.value.reason is Reason.UNAUTHORIZED
+    assert raised.value.message == (
+        "Entra ID refused the operator a token with 400: check its workload identity."
+    )
 
 
 async def test_nothing_costs_one_request(relay, klass, sim):
