@@ -38,6 +38,11 @@ from .threads import Threads
 SLACK_SECONDS = 10
 """How much longer than the device the hub itself may take."""
 
+MOST_RESPONSE_SECONDS = 90
+MOST_CONNECT_SECONDS = 60
+"""What a class may ask for, by its CRD, so that no call outlasts what a pass may take. One from a file, or from before
+that was so, gets no more either."""
+
 CLOSE_SECONDS = 10
 """How long a device may take to close at most. It is cut off in any case; one that is offline is not waited for."""
 
@@ -89,8 +94,10 @@ class HubDevices:
             method = CloudToDeviceMethod(
                 method_name=hub.open_method,
                 payload=None if request is None else request.to_payload(),
-                response_timeout_in_seconds=hub.response_timeout_seconds,
-                connect_timeout_in_seconds=hub.connect_timeout_seconds,
+                response_timeout_in_seconds=min(
+                    hub.response_timeout_seconds, MOST_RESPONSE_SECONDS
+                ),
+                connect_timeout_in_seconds=min(hub.connect_timeout_seconds, MOST_CONNECT_SECONDS),
             )
             result = await self._invoke("open", slot, hub, device, method)
         answer = _read_answer(result.payload)

@@ -12,7 +12,11 @@ from msrest.exceptions import HttpOperationError
 from support.tunnels import NOON, a_class
 from tunnel_operator.adapters.budget import Budget
 from tunnel_operator.adapters.calls import Terms
-from tunnel_operator.adapters.iothub import HubDevices
+from tunnel_operator.adapters.iothub import (
+    MOST_CONNECT_SECONDS,
+    MOST_RESPONSE_SECONDS,
+    HubDevices,
+)
 from tunnel_operator.adapters.lanes import Lanes
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import Device
@@ -266,3 +270,12 @@ async def test_a_device_that_has_too_much_to_do_holds_nobody_up(devices, hub):
     with pytest.raises(Retryable):
         await opened(devices, "mri-7")
     await opened(devices, "ct-1")
+
+
+async def test_no_class_may_have_a_call_outlast_a_pass(devices, hub):
+    asked = {"responseTimeoutSeconds": 300, "connectTimeoutSeconds": 300}
+    klass = a_class(iotHub={"hostName": "clinic.azure-devices.net", **asked}).spec
+    await devices.open(klass, Device(id="mri-7"), ask("mri-7"))
+    [method] = hub.methods
+    assert method.response_timeout_in_seconds == MOST_RESPONSE_SECONDS
+    assert method.connect_timeout_in_seconds == MOST_CONNECT_SECONDS
