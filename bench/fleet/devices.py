@@ -31,9 +31,8 @@ class Devices:
         async with contextlib.AsyncExitStack() as stack:
             for device in endpoints["hubs"][0]["devices"]:
                 where = Secret(device["connectionString"])
-                await stack.enter_async_context(
-                    Hub.connected(where, self.answer, authorities=authorities)
-                )
+                hub = Hub(where, self.answer, authorities=authorities)
+                await stack.enter_async_context(hub.connected())
             yield
 
     async def until_open(self, tunnel: str) -> None:
