@@ -14,6 +14,7 @@ from functools import partial
 
 import kopf
 import structlog
+from azure.core.credentials import TokenCredential
 
 from .adapters.arm_client import make_client
 from .adapters.budget import Budget
@@ -149,16 +150,7 @@ def _world(
     stack.push_async_callback(relay.close)
     cache = Cache(reads_namespaces=config.tunnel_classes_file is None)
     cluster = KubeCluster(api, lambda: cache.routes)
-    rate = config.methods_per_second
-    methods = Budget("IoT Hub", rate=rate, burst=50, monotonic=time.monotonic)
-    devices = HubDevices(
-        partial(make_hub_client, credentials.blocking),
-        cluster,
-        config.namespace,
-        Terms(methods, metrics.observe_call, leadership.require),
-        # A quarter of the workers is left for what has nothing to do with devices.
-        Lanes(config.workers * 3 // 4, time.monotonic),
-    )
+    devices = _devices(config, cluster, credentials.blocking, metrics, leadership)
     stack.callback(devices.close_threads)
     metrics.watch_budgets({"arm": arm.__len__, "iothub": devices.waiting})
     guarded = GuardedDevices(devices, _now)
@@ -175,6 +167,28 @@ def _world(
         recorder=metrics.tunnel,
         clock=_now,
         rollout=rollout,
+    )
+
+
+def _devices(
+    config: Config,
+    cluster: KubeCluster,
+    credential: TokenCredential,
+    metrics: Metrics,
+    leadership: Leadership,
+) -> HubDevices:
+    def hub_terms() -> Terms:
+        rate = config.methods_per_second
+        methods = Budget("IoT Hub", rate=rate, burst=50, monotonic=time.monotonic)
+        return Terms(methods, metrics.observe_call, leadership.require)
+
+    return HubDevices(
+        partial(make_hub_client, credential),
+        cluster,
+        config.namespace,
+        hub_terms,
+        # A quarter of the workers is left for what has nothing to do with devices.
+        Lanes(config.workers * 3 // 4, time.monotonic),
     )
 
 

@@ -30,7 +30,7 @@ class Config:
     WORKERS             how many Tunnels are worked on at the same time
     ARM_PER_SECOND      calls that Azure Resource Manager gets of us, after a burst of 200: Azure's own limit is
                         10 for a subscription and principal; more only where Microsoft has raised it
-    METHODS_PER_SECOND  direct methods that IoT Hub gets of us, after a burst of 50
+    METHODS_PER_SECOND  direct methods that each IoT Hub gets of us, after a burst of 50
     HEALTH_PORT         where /livez, /readyz and /metrics answer
     LOG_LEVEL           DEBUG, INFO, WARNING or ERROR
     """

@@ -119,7 +119,7 @@ def operator_devices(sim, trust):  # noqa: ARG001 - the SDK finds it in the envi
         partial(make_hub_client, None),
         secrets,
         "tunnels-system",
-        Terms(
+        lambda: Terms(
             Budget("iothub", rate=100, burst=100, monotonic=time.monotonic),
             lambda *_: None,
             lambda: None,

@@ -67,10 +67,11 @@ class HubDevices:
         connect: Connect,
         secrets: SecretReader,
         namespace: str,
-        terms: Terms,
+        make_terms: Callable[[], Terms],
         lanes: Lanes,
     ) -> None:
-        self._terms = terms
+        self._make_terms = make_terms
+        self._known_terms: dict[str, Terms] = {}
         self._connect = connect
         self._secrets = secrets
         self._namespace = namespace
@@ -89,7 +90,7 @@ class HubDevices:
         """
         hub = klass.iot_hub
         with self._slot_for(device, ask) as slot:
-            await self._terms.budget.take(ask.tunnel)
+            await self._terms(hub).budget.take(ask.tunnel)
             request = await ask.make()
             method = CloudToDeviceMethod(
                 method_name=hub.open_method,
@@ -120,14 +121,22 @@ class HubDevices:
         )
         who = f"close {device}" if request is None else f"close {request.uid}"
         with self._lanes.closing.slot(who, Reason.OPENING, _IN_LINE) as slot:
-            await self._terms.budget.take(who)
+            await self._terms(hub).budget.take(who)
             result = await self._invoke("close", slot, hub, device, method)
         if result.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND):
             raise _refusal(device, int(result.status), None)
 
     def waiting(self) -> int:
         """Return how many calls wait for their turn."""
-        return len(self._terms.budget) + len(self._lanes)
+        # A copy: metrics are read in another thread.
+        budgets = [terms.budget for terms in list(self._known_terms.values())]
+        return sum(map(len, budgets)) + len(self._lanes)
+
+    def _terms(self, hub: IoTHub) -> Terms:
+        """Return a hub's own terms: its limits are its own, and so is its wish to be spared."""
+        if hub.host_name not in self._known_terms:
+            self._known_terms[hub.host_name] = self._make_terms()
+        return self._known_terms[hub.host_name]
 
     def _slot_for(self, device: Device, ask: Ask) -> AbstractContextManager[Slot]:
         if ask.fault is None:
@@ -142,19 +151,19 @@ class HubDevices:
         self, verb: str, slot: Slot, hub: IoTHub, device: Device, method: CloudToDeviceMethod
     ) -> CloudToDeviceMethodResult:
         connection_string = await self._connection_string(hub)
-        seconds = _seconds(method)
+        seconds, terms = _seconds(method), self._terms(hub)
 
         def call() -> CloudToDeviceMethodResult:
             client = self._client(hub, connection_string)
             client.protocol.config.connection.timeout = (CONNECT_SECONDS, seconds)
             # Not before: a client, or the key that is in the request, may have been waited for.
-            self._terms.may_act()
+            terms.may_act()
             if device.module is not None:
                 return client.invoke_device_module_method(device.id, device.module, method)
             return client.invoke_device_method(device.id, method)
 
         try:
-            with counted(self._terms.observe, "iothub", verb):
+            with counted(terms.observe, "iothub", verb):
                 async with asyncio.timeout(seconds + SLACK_SECONDS):
                     slot.call = self._threads.run(call)
                     # The slot is free when the thread is, which ends by itself.
@@ -163,7 +172,7 @@ class HubDevices:
             waited = int(method.response_timeout_in_seconds)
             meaning = _classify(error, device, waited)
             if _code(error) not in CODES_OF_ONE_DEVICE:
-                self._terms.heed(meaning)
+                terms.heed(meaning)
             raise meaning from error
 
     def _client(self, hub: IoTHub, connection_string: str | None) -> IoTHubRegistryManager:

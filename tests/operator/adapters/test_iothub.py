@@ -116,10 +116,12 @@ def leadership():
 
 @pytest.fixture
 def devices(hub, secrets, leadership):
-    budget = Budget("IoT Hub", rate=1000, burst=1000, monotonic=lambda: 0.0)
-    terms = Terms(budget, lambda *_: None, leadership.require)
+    def make_terms():
+        budget = Budget("IoT Hub", rate=1000, burst=1000, monotonic=lambda: 0.0)
+        return Terms(budget, lambda *_: None, leadership.require)
+
     lanes = Lanes(WORKERS * 3 // 4, lambda: 0.0)
-    made = HubDevices(hub.connect, secrets, "tunnels-system", terms, lanes)
+    made = HubDevices(hub.connect, secrets, "tunnels-system", make_terms, lanes)
     yield GuardedDevices(made, lambda: NOON)
     hub.given_up.set()
     made.close_threads()
@@ -263,6 +265,9 @@ async def test_a_hub_that_asks_to_be_spared_is_not_asked_for_other_devices_eithe
     with pytest.raises(Postponed):
         await devices.close(CLASS, Device(id="ct-2"), None)
     assert hub.asked == {"mri-7": 1}
+    # Another hub has said nothing of the kind.
+    another = a_class(iotHub={"hostName": "another.azure-devices.net"}).spec
+    await devices.open(another, Device(id="ct-1"), ask("ct-1"))
 
 
 async def test_a_device_that_has_too_much_to_do_holds_nobody_up(devices, hub):
