@@ -8,11 +8,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from tunnel_operator.api.tunnel import FINALIZER, Tunnel
 from tunnel_operator.api.tunnel_class import TunnelClass
 from tunnel_operator.core import manifests
-from tunnel_operator.core.terms import Refusal, agree
+from tunnel_operator.core.refusal import Refusal
+from tunnel_operator.core.terms import agree
 
 from .kube import APPLY, TUNNELS, Body, Kube, in_parallel, namespaced
 
@@ -44,10 +46,10 @@ class Limit:
             meta = tunnel["metadata"]
             if kind == "ADDED":
                 self._tunnels[meta["namespace"], meta["name"]] = tunnel
-                self._work.put_nowait(lambda tunnel=tunnel: self._open(tunnel))
+                self._work.put_nowait(partial(self._open, tunnel))
             elif "deletionTimestamp" in meta and meta["uid"] not in self._seen:
                 self._seen.add(meta["uid"])
-                self._work.put_nowait(lambda tunnel=tunnel: self._close(tunnel))
+                self._work.put_nowait(partial(self._close, tunnel))
 
     async def _watch_pods(self) -> None:
         async for _, pod in self._kube.watch("/api/v1/pods", "tunnels.dev/tunnel"):
@@ -57,7 +59,7 @@ class Limit:
             if is_ready and meta["uid"] not in self._seen and "deletionTimestamp" not in meta:
                 self._seen.add(meta["uid"])
                 tunnel = self._tunnels[meta["namespace"], meta["labels"]["tunnels.dev/tunnel"]]
-                self._work.put_nowait(lambda tunnel=tunnel: self._finish(tunnel))
+                self._work.put_nowait(partial(self._finish, tunnel))
 
     async def _open(self, tunnel: Body) -> None:
         await self._apply_tunnel(tunnel, "", {"finalizers": [FINALIZER]}, {})
