@@ -352,6 +352,7 @@ def _sweep(config: Config, world: World) -> Callable[[], Coroutine[None, None, N
         world.leadership,
         world.clock,
         SweepPolicy(config.cluster_id, is_dry=config.sweep != "delete"),
+        world.cache.class_of,
     )
 
     def classes() -> list[TunnelClassSpec]:

@@ -8,8 +8,9 @@ from typing import Protocol
 
 import structlog
 
-from ..api.tunnel_class import TunnelClassSpec
-from ..core.sweep import Marked, candidates
+from ..api.tunnel import Tunnel
+from ..api.tunnel_class import TunnelClass, TunnelClassSpec
+from ..core.sweep import Marked, candidates, is_in_use, place_of
 from ..errors import TunnelError
 from .leadership import Leadership, NotLeadingError
 from .ports import Clock, Cluster
@@ -37,22 +38,16 @@ class SweepPolicy:
     is_dry: bool
 
 
+@dataclass(frozen=True, slots=True)
 class Sweeper:
-    """Looks every ten minutes."""
+    """Looks every ten minutes. `class_of` returns a Tunnel's class as far as it is known."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        relay: MarkedConnections,
-        leadership: Leadership,
-        clock: Clock,
-        policy: SweepPolicy,
-    ) -> None:
-        self._cluster = cluster
-        self._relay = relay
-        self._leadership = leadership
-        self._clock = clock
-        self._policy = policy
+    cluster: Cluster
+    relay: MarkedConnections
+    leadership: Leadership
+    clock: Clock
+    policy: SweepPolicy
+    class_of: Callable[[Tunnel], TunnelClass | None]
 
     async def run(
         self,
@@ -73,25 +68,24 @@ class Sweeper:
 
     async def sweep(self, klass: TunnelClassSpec) -> None:
         """Sweep one namespace once. Raises TunnelError, and NotLeadingError when this process may not act."""
-        found = await self._relay.marked(klass)
-        for marked in candidates(found, self._policy.cluster_id, self._clock()):
-            tunnel = await self._cluster.get_tunnel(marked.tunnel)
-            if tunnel is not None and tunnel.metadata.uid == marked.uid and tunnel.has_finalizer:
+        found = await self.relay.marked(klass)
+        for marked in candidates(found, self.policy.cluster_id, self.clock()):
+            tunnel = await self.cluster.get_tunnel(marked.tunnel)
+            its_class = None if tunnel is None else self.class_of(tunnel)
+            its_spec = None if its_class is None else its_class.spec
+            if is_in_use(marked, klass.relay, tunnel, its_spec):
                 continue
             log.warning(
                 "sweep.orphan",
                 hybrid_connection=marked.name,
                 tunnel=str(marked.tunnel),
                 correlation_id=marked.uid,
-                removed=not self._policy.is_dry,
+                removed=not self.policy.is_dry,
             )
-            if not self._policy.is_dry:
-                self._leadership.require()
-                await self._relay.delete(klass, marked.name)
+            if not self.policy.is_dry:
+                self.leadership.require()
+                await self.relay.delete(klass, marked.name)
 
 
 def _one_for_each_namespace(classes: Iterable[TunnelClassSpec]) -> list[TunnelClassSpec]:
-    places = {
-        (k.relay.subscription_id, k.relay.resource_group, k.relay.namespace): k for k in classes
-    }
-    return list(places.values())
+    return list({place_of(klass.relay): klass for klass in classes}.values())

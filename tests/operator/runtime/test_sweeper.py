@@ -42,6 +42,7 @@ def sweeper(world, *, cluster_id="here", is_dry=False):
         leadership,
         lambda: world.now,
         SweepPolicy(cluster_id, is_dry),
+        world.cache.class_of,
     )
 
 
