@@ -135,6 +135,10 @@ class ModelAzure:
         """Which devices listen, and what they were told."""
         return {one.device: one.request for _, one in self._listeners()}
 
+    def told(self, device: str) -> OpenRequest | None:
+        """Return what a device was told that listens."""
+        return next((one.request for _, one in self._listeners() if one.device == device), None)
+
     def stop_listening(self, *devices: str) -> None:
         """Let devices forget what they listened for: these, or all."""
         for connection, one in list(self._listeners()):
@@ -142,9 +146,10 @@ class ModelAzure:
                 connection.listeners.remove(one)
 
     def _listeners(self) -> Iterator[tuple[HybridConnection, Listening]]:
-        for connection in self.connections.values():
-            for one in connection.listeners:
-                yield connection, one
+        for space in self.namespaces:
+            for connection in space.hybrid_connections.values():
+                for one in connection.listeners:
+                    yield connection, one
 
     def listen(self, device: str, host: str, name: str, request: OpenRequest | None) -> None:
         """Let a device listen where it was told to, and there alone."""
@@ -160,27 +165,29 @@ class ModelAzure:
 
     def may_listen(self, host: str, told: OpenRequest) -> bool:
         """Tell whether what a device was told once still lets it listen."""
-        return Right.LISTEN in self.rights(host, told.hybrid_connection, told.listen_token.reveal())
+        token = told.listen_token.reveal()
+        return self._gives(host, told.hybrid_connection, token, Right.LISTEN)
 
     def lets_in(self, host: str, name: str, token: str) -> bool:
         """Tell whether a sender with this token meets a listener."""
         found = self._authorizers[host].namespace.get(name)
         is_met = found is not None and bool(found.listeners)
-        return is_met and Right.SEND in self.rights(host, name, token)
+        return is_met and self._gives(host, name, token, Right.SEND)
 
     def rights(self, host: str, name: str, token: str) -> set[Right]:
         """Return what a token opens now, by the simulation's own judgement."""
+        return {right for right in Right if self._gives(host, name, token, right)}
+
+    def _gives(self, host: str, name: str, token: str, right: Right) -> bool:
         authorizer = self._authorizers[host]
         found = authorizer.namespace.get(name)
-        return set() if found is None else {r for r in Right if _gives(authorizer, found, token, r)}
-
-
-def _gives(authorizer: Authorizer, found: HybridConnection, token: str, right: Right) -> bool:
-    try:
-        authorizer.check(found, token, right)
-    except Refused:
-        return False
-    return True
+        if found is None:
+            return False
+        try:
+            authorizer.check(found, token, right)
+        except Refused:
+            return False
+        return True
 
 
 def mark_of(found: HybridConnection) -> Mark | None:

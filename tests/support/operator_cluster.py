@@ -25,7 +25,10 @@ Hook = Callable[[str], None]
 
 @dataclass
 class FakeCluster:
-    """The API server's part, without watches: `feed` brings the cache what they would."""
+    """The API server's part, without watches: `feed` brings the cache what they would.
+
+    What it hands out is what it keeps: models and cache take copies of what they read.
+    """
 
     clock: Callable[[], datetime]
     hook: Hook
@@ -40,7 +43,7 @@ class FakeCluster:
 
     async def get_tunnel(self, key: Key) -> Tunnel | None:
         body = self.tunnels.get(key)
-        return None if body is None else Tunnel.from_dict(copy.deepcopy(body))
+        return None if body is None else Tunnel.from_dict(body)
 
     async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
         self.hook("apply_status")
@@ -50,7 +53,7 @@ class FakeCluster:
         self.writes["status"] += 1
         body["status"] = status.to_dict()
         self.touch(body)
-        return Tunnel.from_dict(copy.deepcopy(body))
+        return Tunnel.from_dict(body)
 
     async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
         self.hook("add_finalizer" if present else "remove_finalizer")
@@ -65,7 +68,7 @@ class FakeCluster:
             del self.tunnels[Key(tunnel.metadata.namespace, tunnel.metadata.name)]
             self._collect_garbage(tunnel.metadata.uid)
             return None
-        return Tunnel.from_dict(copy.deepcopy(body))
+        return Tunnel.from_dict(body)
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         self.hook(f"apply_{manifest['kind']}")
@@ -86,7 +89,7 @@ class FakeCluster:
         }
         body["status"] = there.get("status", {}) if there else {}
         self.children[where] = body
-        return copy.deepcopy(body)
+        return body
 
     async def delete(
         self, namespace: str, kind: Kind, name: str, uid: str, *, is_forced: bool
@@ -115,7 +118,7 @@ class FakeCluster:
         for body in self.tunnels.values():
             cache.put_tunnel(Tunnel.from_dict(body))
         for body in self.children.values():
-            cache.put_child(copy.deepcopy(body))
+            cache.put_child(body)
 
     def child(self, kind: Kind) -> dict[str, Any] | None:
         """Return the one child of a kind."""

@@ -67,8 +67,11 @@ class OperatorWorld:
         return self.now
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait as the operator does for its turn: the time passes for all."""
-        self.now += timedelta(seconds=seconds)
+        """Wait as the operator does for its turn: the time passes for all.
+
+        A wait that is too short for the clock would end before it has, and be begun again for ever.
+        """
+        self.now += max(timedelta(seconds=seconds), timedelta.resolution)
 
     def _step(self, _name: str) -> None:
         """Count the operator's writes and calls; crash just before or after the one that is asked for."""
@@ -163,7 +166,7 @@ class OperatorWorld:
             if body["status"] != status:
                 body["status"] = status
                 self.cluster.touch(body)
-            self.cache.put_child(copy.deepcopy(body))
+            self.cache.put_child(body)
 
     def run_kubelet(self) -> None:
         """Make Pods what the node would: ready when the device listens for the forwarder's own lease."""
@@ -200,7 +203,7 @@ class OperatorWorld:
         if body["status"] != status:
             body["status"] = status
             self.cluster.touch(body)
-        self.cache.put_child(copy.deepcopy(body))
+        self.cache.put_child(body)
 
     async def settle(self, key: Key, *, passes: int = 20) -> None:
         """Run passes and the node until neither changes anything."""

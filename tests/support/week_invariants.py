@@ -35,6 +35,7 @@ class Invariants:
     """Looks at a world, and raises AssertionError about what does not hold there. `seen` counts for people.
 
     `is_able` tells whether the operator has been up, with all that it needs, for long enough to have caught up.
+    `found_open` says how many tunnels were open at each calm moment.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Invariants:
         self.world = world
         self.seen = seen
         self._is_able = is_able
+        self.found_open: list[int] = []
         self._tokens: set[_Token] = set()
+        self._given: dict[Key, object] = {}
 
     def look(self) -> None:
         """See that nothing is left over or outlives its time, whatever is going on."""
@@ -108,28 +111,30 @@ class Invariants:
                 continue
             assert reason == Reason.OPEN, f"{key} is {reason}"
             assert len(kinds) == 3, f"{key} is {reason} and has {kinds} only"
+            [container] = self.world.child(key, Kind.POD)["spec"]["containers"]
+            assert container["image"] == self.world.classes[0].spec.forwarder.image, f"{key} is old"
             wanted.add(tunnel.status.hybrid_connection.name)
         there = set(self.world.azure.connections)
         assert there - refused == wanted, f"in Azure: {there - refused}, wanted: {wanted}"
-        self.seen["tunnels found open"] += len(wanted)
+        self.found_open.append(len(wanted))
 
     def _look_at_tokens(self) -> None:
         """See that no token that was ever given out opens anything whose tunnel is over."""
-        good = {t for t in self._tokens if self.world.azure.rights(HOST, t.connection, t.text)}
-        for token in good:
-            assert not self._is_over(token), f"a token of {token.key} outlives it"
-        self.seen["tokens given out"] += len(self._tokens) - len(good)
+        over = {token for token in self._tokens if self._is_over(token)}
+        for token in over:
+            assert not self.world.azure.rights(HOST, token.connection, token.text), (
+                f"a token of {token.key} outlives it"
+            )
         # What opens nothing now never does again: a hybrid connection that is made anew has other keys.
-        self._tokens = good
+        self._tokens -= over
 
     def _is_over(self, token: "_Token") -> bool:
         """Tell whether the tunnel that a token was made for is gone, or has ended."""
         body = self.world.cluster.tunnels.get(token.key)
         if body is None or body["metadata"]["uid"] != token.uid:
             return True
-        status = self.world.tunnel(token.key).status
-        _, reason = self.world.ready(token.key)
-        return reason in ENDED or self.world.now >= status.expires_at
+        is_past = format_time(self.world.now) >= body["status"]["expiresAt"]
+        return is_past or self.world.reason(token.key) in ENDED
 
     def sweep(self, gone: Tunnel) -> None:
         """Remove what a deletion left behind, which it may only after Azure was away for long."""
@@ -146,12 +151,18 @@ class Invariants:
         body = self.world.cluster.tunnels.get(key)
         if body is None:
             return
-        asked = self.world.azure.listening.get(key.name)
-        tokens = [] if asked is None else [(asked.hybrid_connection, asked.listen_token.reveal())]
-        secret = self.world.child(key, Kind.SECRET)
+        asked, secret = self.world.azure.told(key.name), self.world.child(key, Kind.SECRET)
+        listens = None if asked is None else (asked.hybrid_connection, asked.listen_token.reveal())
+        given = (listens, None if secret is None else secret["metadata"]["resourceVersion"])
+        if self._given.get(key) == given:
+            return
+        self._given[key] = given
+        tokens = [] if listens is None else [listens]
         if secret is not None:
             files = {n: base64.b64decode(d).decode() for n, d in secret["data"].items()}
             name = json.loads(files["settings.json"])["relay"]["hybridConnection"]
             tokens.append((name, files["token"]))
         uid = body["metadata"]["uid"]
-        self._tokens.update(_Token(name, token, key, uid) for name, token in tokens)
+        new = {_Token(name, token, key, uid) for name, token in tokens} - self._tokens
+        self._tokens |= new
+        self.seen["tokens given out"] += len(new)

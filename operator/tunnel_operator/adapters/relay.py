@@ -195,9 +195,9 @@ class ArmRelay:
             now = self._monotonic()
             if listing.at is None or now >= listing.at + LISTING_SECONDS:
                 listing.entries = {
-                    entry.name: self._seen(entry, entry.name, None)
+                    name: self._seen(entry, name, None)
                     async for entry in self._entries(klass)
-                    if entry.name
+                    if (name := entry.name)
                 }
                 listing.at = now
             return listing.entries
@@ -218,10 +218,12 @@ class ArmRelay:
     def _seen(
         self, found: HybridConnection, name: str, rules: Mapping[str, frozenset[str]] | None
     ) -> observed.HybridConnection:
-        mark = read_mark(found.user_metadata)
+        # Each reading of a field makes the properties anew, which is most of what a list of many costs us.
+        properties = found.properties or HybridConnectionProperties()
+        mark = read_mark(properties.user_metadata)
         return observed.HybridConnection(
             name=name,
-            listener_count=found.listener_count or 0,
+            listener_count=properties.listener_count or 0,
             owner=mark.uid if mark else None,
             owner_name=mark.tunnel if mark else None,
             rules=rules,
