@@ -6,6 +6,7 @@ import weakref
 import aiohttp
 import pytest
 
+from support.sockets import keep_little_on_the_way
 from support.waiting import until
 from tunnel_azure_sim.hub.mqtt_codec import MAX_PACKET
 
@@ -128,14 +129,17 @@ async def test_client_that_reads_nothing_is_not_read_from(sim, mqtt, dial):
     async with dial() as socket:
         await connected(socket, mqtt)
         session = sim._hub(None).existing("mri-7").session
-        socket._response.connection.transport.pause_reading()
-        with pytest.raises(TimeoutError):
-            await flood(socket)
-        assert session._transport.get_write_buffer_size() < 1024 * 1024
-        socket._response.connection.transport.abort()
+        own, its = socket._response.connection.transport, session._transport
+        keep_little_on_the_way(own, its)
+        own.pause_reading()
+        async with asyncio.timeout(15):
+            with pytest.raises(TimeoutError):
+                await flood(socket)
+        assert its.get_write_buffer_size() < 512 * 1024
+        own.abort()
 
 
 async def flood(socket):
-    async with asyncio.timeout(1):
-        while True:
-            await socket.send_bytes(b"\xc0\x00" * 50_000)
+    while True:
+        await asyncio.wait_for(socket.send_bytes(b"\xc0\x00" * 1_000), 0.5)
+        await asyncio.sleep(0)

@@ -3,7 +3,7 @@
 It keeps the promises of runtime.ports: applies merge into one object with a uid and a version, deletes respect uids.
 """
 
-import copy
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,12 +23,14 @@ Hook = Callable[[str], None]
 """Is told of each call before it has any effect, and may raise."""
 
 
+def sent(body: Any) -> Any:
+    """Return what the other end of the API gets: a copy, of what JSON knows alone."""
+    return json.loads(json.dumps(body))
+
+
 @dataclass
 class FakeCluster:
-    """The API server's part, without watches: `feed` brings the cache what they would.
-
-    What it hands out is what it keeps: models and cache take copies of what they read.
-    """
+    """The API server's part, without watches: `feed` brings the cache what they would."""
 
     clock: Callable[[], datetime]
     hook: Hook
@@ -43,7 +45,7 @@ class FakeCluster:
 
     async def get_tunnel(self, key: Key) -> Tunnel | None:
         body = self.tunnels.get(key)
-        return None if body is None else Tunnel.from_dict(body)
+        return None if body is None else Tunnel.from_dict(sent(body))
 
     async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
         self.hook("apply_status")
@@ -53,7 +55,7 @@ class FakeCluster:
         self.writes["status"] += 1
         body["status"] = status.to_dict()
         self.touch(body)
-        return Tunnel.from_dict(body)
+        return Tunnel.from_dict(sent(body))
 
     async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:
         self.hook("add_finalizer" if present else "remove_finalizer")
@@ -68,7 +70,7 @@ class FakeCluster:
             del self.tunnels[Key(tunnel.metadata.namespace, tunnel.metadata.name)]
             self._collect_garbage(tunnel.metadata.uid)
             return None
-        return Tunnel.from_dict(body)
+        return Tunnel.from_dict(sent(body))
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
         self.hook(f"apply_{manifest['kind']}")
@@ -78,7 +80,7 @@ class FakeCluster:
         if there is not None:
             _refuse_foreign(there["metadata"], metadata, is_known=is_known)
         self.writes[manifest["kind"]] += 1
-        body = copy.deepcopy(dict(manifest))
+        body = sent(manifest)
         kept = there["metadata"] if there else {}
         is_changed = there is None or there.get("spec") != body.get("spec")
         body["metadata"] |= {
@@ -89,7 +91,7 @@ class FakeCluster:
         }
         body["status"] = there.get("status", {}) if there else {}
         self.children[where] = body
-        return body
+        return sent(body)
 
     async def delete(
         self, namespace: str, kind: Kind, name: str, uid: str, *, is_forced: bool
@@ -100,7 +102,7 @@ class FakeCluster:
             return None
         self.writes[f"delete {kind}"] += 1
         if kind is Kind.POD and self.is_node_dead and not is_forced:
-            return copy.deepcopy(self.begin_to_end(there))
+            return sent(self.begin_to_end(there))
         del self.children[namespace, kind, name]
         return None
 
@@ -118,7 +120,7 @@ class FakeCluster:
         for body in self.tunnels.values():
             cache.put_tunnel(Tunnel.from_dict(body))
         for body in self.children.values():
-            cache.put_child(body)
+            cache.put_child(sent(body))
 
     def child(self, kind: Kind) -> dict[str, Any] | None:
         """Return the one child of a kind."""

@@ -1,7 +1,6 @@
 """A small world for the operator: an API server, Azure and devices that behave, and a clock that is moved."""
 
 import base64
-import copy
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -10,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from support.operator_azure import FakeDevices, ModelAzure
-from support.operator_cluster import FakeCluster
+from support.operator_cluster import FakeCluster, sent
 from support.tunnels import IMAGE, NOON, class_body
 from tunnel_forwarder.protocol.urls import RelayEndpoint
 from tunnel_operator.api.base import format_time
@@ -111,7 +110,7 @@ class OperatorWorld:
 
     def apply(self, body: Mapping[str, Any]) -> Key:
         """Do what `kubectl apply` does."""
-        new = copy.deepcopy(dict(body))
+        new = sent(body)
         key = Key(new["metadata"]["namespace"], new["metadata"]["name"])
         old = self.cluster.tunnels.get(key)
         if old is not None:
@@ -166,7 +165,7 @@ class OperatorWorld:
             if body["status"] != status:
                 body["status"] = status
                 self.cluster.touch(body)
-            self.cache.put_child(body)
+            self.cache.put_child(sent(body))
 
     def run_kubelet(self) -> None:
         """Make Pods what the node would: ready when the device listens for the forwarder's own lease."""
@@ -203,7 +202,7 @@ class OperatorWorld:
         if body["status"] != status:
             body["status"] = status
             self.cluster.touch(body)
-        self.cache.put_child(body)
+        self.cache.put_child(sent(body))
 
     async def settle(self, key: Key, *, passes: int = 20) -> None:
         """Run passes and the node until neither changes anything."""
@@ -216,7 +215,7 @@ class OperatorWorld:
         raise AssertionError("does not settle")
 
     def _state(self) -> object:
-        statuses = [copy.deepcopy(body.get("status")) for body in self.cluster.children.values()]
+        statuses = [sent(body.get("status")) for body in self.cluster.children.values()]
         return dict(self.cluster.writes), self.azure.listening, statuses
 
     async def pass_time(self, key: Key, span: timedelta) -> None:
