@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from pydantic.alias_generators import to_camel
@@ -24,6 +24,10 @@ class Model(BaseModel):
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore"
     )
+
+    def __deepcopy__(self, memo: object = None) -> Self:
+        """Return the very same, which nobody can change: pydantic copies each default that it fills in."""
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Return the API's JSON form, without what is not set."""
