@@ -14,11 +14,11 @@ from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel_class import TunnelClass
 
-TTLS = {"30s": 4, "5m": 4, "30m": 4, "2h": 16, "6h": 6, "12h": 36, "48h": 30}
+TTLS = {"30s": 4, "5m": 4, "30m": 4, "2h": 18, "6h": 4, "12h": 46, "48h": 20}
 """Lifetimes, and how often they are chosen. Long ones keep enough tunnels open for there to be much to look at."""
 
 USUAL_MAX_TTL = "72h"
-MAX_TTLS = {"12h": 1, "24h": 2, USUAL_MAX_TTL: 17}
+MAX_TTLS = {"12h": 1, "24h": 2, USUAL_MAX_TTL: 27}
 """The longest lifetimes that the class allows, likewise. A short one refuses most of what is wished for, and is
 the next edit's to mend.
 """

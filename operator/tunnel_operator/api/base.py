@@ -42,6 +42,10 @@ class Model(BaseModel):
             text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
             raise UnreadableError(text) from None
 
+    def __deepcopy__(self, memo: object = None) -> Self:
+        """Return the very same, which nobody can change: pydantic copies each default that it fills in."""
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """Return the API's JSON form, without what is not set."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
