@@ -8,16 +8,37 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from support.operator_azure import HOST, mark_of
+from support.operator_world import OperatorWorld
 from support.tunnel_machine import KEY, SETTINGS, TunnelMachine
 from tunnel_operator.core.closing import GIVE_UP_AFTER
 from tunnel_operator.core.observed import Kind
 
+MAKES = (
+    *("apply_Secret", "apply_Pod", "apply_Service", "open_device"),
+    *("arm PUT authorizationRule", "arm POST listKeys"),
+)
+"""What opens a way. A hybrid connection that is kept is written without rules, to mark it, when its Tunnel goes."""
+
+TWO_SECONDS = timedelta(seconds=2)
+
+
+class StrictWorld(OperatorWorld):
+    """A world in which nothing may be made for a Tunnel that is gone, or on its way."""
+
+    def _step(self, name):
+        body = self.cluster.tunnels.get(KEY)
+        is_there = body is not None and "deletionTimestamp" not in body["metadata"]
+        assert is_there or not name.startswith(MAKES), f"{name} after the Tunnel was deleted"
+        super()._step(name)
+
 
 class Convergence(TunnelMachine):
+    make_world = StrictWorld
+
     def __init__(self):
         super().__init__()
         self.is_watching = True
-        self.tokens = set()
+        self.tokens = {}
         self.gives_up_at = self.world.now
 
     def notice(self):
@@ -93,8 +114,16 @@ class Convergence(TunnelMachine):
         return found.keys() - kept, kept
 
     @invariant()
+    def no_token_outlives_the_end_that_the_tunnel_had_when_it_was_made(self):
+        for token in self.given_out() - self.tokens.keys():
+            self.tokens[token] = self.world.tunnel(KEY).status.expires_at
+        for token, end in self.tokens.items():
+            if self.world.now >= end + TWO_SECONDS:
+                for name in self.world.azure.connections:
+                    assert not self.world.azure.rights(HOST, name, token)
+
+    @invariant()
     def what_is_kept_lets_nobody_in(self):
-        self.tokens |= self.given_out()
         _, kept = self.split()
         assert not kept or "Retain" in self.policies
         for name in kept:
