@@ -95,13 +95,15 @@ async def run(config: Config) -> bool:
     async with AsyncExitStack() as stack:
         connection = await connect()
         stack.push_async_callback(connection.api.close)
+        stack.push_async_callback(connection.lease.close)
         watches = Watches(time.monotonic)
         hearing = Hearing(connection.login, watches)
         stack.push_async_callback(hearing.close)
         api = KubeApi(connection.api)
         queue: WorkQueue[Key] = WorkQueue(asyncio.get_running_loop().call_later)
         world = _world(config, api, metrics, Rollout(queue.add), stack)
-        elector = LeaseElector(api, _lease_name(config), world.leadership, time.monotonic)
+        lease = KubeApi(connection.lease), _lease_name(config)
+        elector = LeaseElector(*lease, world.leadership, time.monotonic)
         workers = _workers(config, world, queue, metrics)
         _show(metrics, world, queue, workers, watches)
         classes_file = config.tunnel_classes_file

@@ -18,10 +18,12 @@ Each costs asyncio a quarter of a MiB (sslproto.py), and this many keep one proc
 class Connection:
     """The official client for our reads and writes, and the same way in for kopf's watches.
 
-    `login` gives the newest token each time: that of a service account is changed every hour.
+    `login` gives the newest token each time: that of a service account is changed every hour. The Lease has
+    a client of its own, as it may not wait for a connection behind all that a large fleet has to ask.
     """
 
     api: client.ApiClient
+    lease: client.ApiClient
     login: Callable[[], kopf.ConnectionInfo]
 
 
@@ -45,7 +47,7 @@ async def connect() -> Connection:
             refresh(configuration)
         return _login(configuration)
 
-    return Connection(client.ApiClient(configuration), login)
+    return Connection(client.ApiClient(configuration), client.ApiClient(configuration), login)
 
 
 def _login(configuration: client.Configuration) -> kopf.ConnectionInfo:
