@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from azure.identity.aio import WorkloadIdentityCredential
 
+from support.clock import Time
 from support.proxy import ConnectProxy
 from support.tunnels import class_body
 from tunnel_operator.adapters.arm_client import make_client
@@ -17,13 +18,6 @@ from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel_class import TunnelClass
 from tunnel_operator.core.actions import EnsureHybridConnection
 from tunnel_operator.errors import Terminal
-
-
-class Time:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

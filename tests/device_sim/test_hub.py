@@ -17,6 +17,7 @@ from support.azure import simulating
 from support.raw_hub import HubRest
 from support.waiting import until
 from tunnel_azure_sim import Outage, OutageMode, Plane
+from tunnel_azure_sim.delayed import Delayed
 from tunnel_azure_sim.state import KeyPair
 from tunnel_device_sim.hub import Hub
 from tunnel_device_sim.hub_errors import HubError, Trouble, classify
@@ -127,11 +128,26 @@ async def test_a_hub_that_refuses_connections_is_told_and_tried_again(azure, tro
     await answers(azure)
 
 
-async def test_a_message_whose_connection_is_lost_is_told_and_no_more(azure, identity, logs, hub):
+@pytest.fixture
+def received(monkeypatch):
+    """Return what has reached the hub, whether it heeds it or not."""
+    found, take = [], Delayed.data_received
+
+    def note(self, data):
+        found.append(data)
+        take(self, data)
+
+    monkeypatch.setattr(Delayed, "data_received", note)
+    return found
+
+
+async def test_a_message_whose_connection_is_lost_is_told_and_no_more(
+    azure, identity, received, logs, hub
+):
     await answers(azure)
     await azure.sim.inject(Outage(Plane.MQTT, OutageMode.SILENT))
     sending = asyncio.create_task(hub.send_telemetry({"a": 1}, {}))
-    await asyncio.sleep(0.2)
+    await until(lambda: any(b'{"a": 1}' in data for data in received))
     identity.session.abort()
     await azure.sim.heal()
     await sending

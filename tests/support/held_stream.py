@@ -5,24 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from support.kubectl import Kubectl
+from tunnel_dev import client_pod
 
 NAME = "held-stream"
 SCRIPT = """
-import itertools, socket, sys, time
-host, port = sys.argv[1:3]
+import itertools, sys
 
-def dial():
-    # A Service leads nowhere until each node has been told of its Pod.
-    deadline = time.monotonic() + 15
-    while True:
-        try:
-            return socket.create_connection((host, int(port)), timeout=20)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-with dial() as stream:
+with dial(*sys.argv[1:3]) as stream:
     for number in itertools.count(1):
         line = f"line {number} of one stream\\n".encode()
         stream.sendall(line)
@@ -57,21 +46,9 @@ class HeldStream:
 
 @contextlib.contextmanager
 def held_stream(kubectl: Kubectl, namespace: str, image: str, address: str) -> Iterator[HeldStream]:
-    """Hold a stream to an address, as host:port, while inside. The image is any one with our Python."""
-    container = {
-        "name": "client",
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["/opt/venv/bin/python", "-c", SCRIPT, *address.rsplit(":", 1)],
-    }
-    spec = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 0,
-        "containers": [container],
-    }
-    metadata = {"name": NAME, "namespace": namespace}
-    kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    """Hold a stream to an address, as host:port, while inside."""
+    where = address.rsplit(":", 1)
+    kubectl.apply(client_pod.manifest(NAME, namespace, image, SCRIPT, *where))
     try:
         ready = ("--for=condition=Ready", f"pod/{NAME}", "-n", namespace, "--timeout=60s")
         kubectl("wait", *ready, within=70)

@@ -74,7 +74,7 @@ class Metrics:
         )
         self._budgets = Gauge(
             "tunnel_operator_budget_waiting",
-            "Calls to Azure that wait for the operator's own budget, by service.",
+            "Calls to Azure that wait for the operator's own budget or for a free slot, by service.",
             ["service"],
             registry=self.registry,
         )

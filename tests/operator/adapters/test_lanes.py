@@ -2,16 +2,10 @@ import asyncio
 
 import pytest
 
+from support.clock import Time
 from tunnel_operator.adapters.lanes import KEPT_SECONDS, LONGEST_SECONDS, Lane
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.errors import Postponed
-
-
-class Time:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
