@@ -147,6 +147,30 @@ async def test_routes_are_made_followed_put_back_and_removed(stage, gateway_api)
     assert routes(stage) == []
 
 
+async def test_routes_of_somebody_else_are_left_alone(stage, gateway_api):
+    gateway_api.install()
+    await stage.device.start()
+    await stage.operator.start()
+    for kind, name in ROUTES.items():
+        definition = stage.kubectl.get("crd", f"{kind}s.gateway.networking.k8s.io")["spec"]
+        served = next(v["name"] for v in definition["versions"] if v["served"])
+        route = {
+            "apiVersion": f"{definition['group']}/{served}",
+            "kind": definition["names"]["kind"],
+            "metadata": {"name": name, "namespace": stage.namespace},
+            "spec": {"rules": [{"backendRefs": [{"name": "own", "port": 80}]}]},
+        }
+        stage.kubectl.apply(route)
+        wish = {kind.removesuffix("route"): WISH[kind.removesuffix("route")]}
+        stage.apply(expose={"gateway": wish})
+        await stage.until_ready_is("False", "NameTaken")
+        left = stage.kubectl.get(kind, name, "-n", stage.namespace)
+        assert "parentRefs" not in left["spec"]
+        assert "ownerReferences" not in left["metadata"]
+        stage.apply()
+        await stage.until_ready_is("True", "Open")
+
+
 async def test_without_the_gateway_api_all_else_works_and_routes_come_and_go_with_it(
     stage, gateway_api
 ):

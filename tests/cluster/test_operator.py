@@ -276,14 +276,31 @@ async def test_what_the_device_does_not_allow_is_said(stage):
     )
 
 
-async def test_a_service_of_somebody_else_is_left_alone(stage):
-    stage.kubectl("create", "service", "clusterip", "mri-7", "--tcp=80", "-n", stage.namespace)
-    before = stage.kubectl.get("service", "mri-7", "-n", stage.namespace)
+@pytest.mark.parametrize(
+    ("kind", "name", "spec"),
+    [
+        ("Pod", "mri-7-forwarder", {"containers": [{"name": "c", "image": "registry.test/own:1"}]}),
+        ("Service", "mri-7", {"ports": [{"port": 80}]}),
+        ("NetworkPolicy", "mri-7-forwarder", {"podSelector": {}}),
+        (
+            "Ingress",
+            "mri-7",
+            {"defaultBackend": {"service": {"name": "own", "port": {"number": 80}}}},
+        ),
+    ],
+)
+async def test_what_somebody_else_has_made_is_left_alone(stage, kind, name, spec):
+    group = "networking.k8s.io/v1" if kind in {"NetworkPolicy", "Ingress"} else "v1"
+    metadata = {"name": name, "namespace": stage.namespace}
+    stage.kubectl.apply({"apiVersion": group, "kind": kind, "metadata": metadata, "spec": spec})
+    before = stage.kubectl.get(kind, name, "-n", stage.namespace)
     await stage.device.start()
     await stage.operator.start()
-    stage.apply()
+    wish = {"ingress": {"host": "mri-7.tunnels.test"}}
+    stage.apply(expose=wish, allowedClients=[{"podSelector": {}}])
     await stage.until_ready_is("False", "NameTaken")
-    assert stage.kubectl.get("service", "mri-7", "-n", stage.namespace) == before
+    after = stage.kubectl.get(kind, name, "-n", stage.namespace)
+    assert {**after, "status": None} == {**before, "status": None}
 
 
 async def test_what_an_earlier_namesake_left_is_waited_for(stage):

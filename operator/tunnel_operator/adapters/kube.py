@@ -18,6 +18,9 @@ from .kube_api import APPLY, JSON_PATCH, ConflictError, KubeApi, NotFoundError
 REMOVE_TRIES = 4
 """How often in a row the finalizer's removal is tried while others change the Tunnel."""
 
+NO_VERSION = "1"
+"""A version that no object has."""
+
 _PATHS = {
     Kind.SECRET: "/api/v1/namespaces/{namespace}/secrets",
     Kind.POD: "/api/v1/namespaces/{namespace}/pods",
@@ -94,23 +97,29 @@ class KubeCluster:
 
     async def _apply_to_tunnel(self, path: str, body: Mapping[str, Any]) -> Tunnel | None:
         try:
-            answer = await self._api.request(
-                "PATCH", path, body=body, content_type=APPLY, query=_forced()
-            )
+            return _read(await self._apply(path, body))
         except NotFoundError:
             return None
-        return _read(answer)
 
     async def apply(self, manifest: Mapping[str, Any], *, is_known: bool) -> Mapping[str, Any]:
-        """Make an object as the manifest says and return it as it is then."""
+        """Make an object as the manifest says and return it as it is then.
+
+        One that is not known is only made, as one request: what has its name already is not touched.
+        """
         metadata = manifest["metadata"]
         path = (
             f"{self._collection(metadata['namespace'], Kind(manifest['kind']))}/{metadata['name']}"
         )
         if not is_known:
-            await self._refuse_foreign(path, manifest)
+            try:
+                return await self._apply(path, _only_new(manifest))
+            except ConflictError:
+                await self._refuse_foreign(path, manifest)
+        return await self._apply(path, manifest)
+
+    async def _apply(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._api.request(
-            "PATCH", path, body=dict(manifest), content_type=APPLY, query=_forced()
+            "PATCH", path, body=body, content_type=APPLY, query=_forced()
         )
 
     async def delete(
@@ -154,7 +163,7 @@ class KubeCluster:
         return _PATHS[kind].format(namespace=namespace)
 
     async def _refuse_foreign(self, path: str, manifest: Mapping[str, Any]) -> None:
-        """See that the name is free or ours, before an apply that would take over what is there."""
+        """See whether what has the name is ours, before an apply that would take it over."""
         try:
             body = await self._api.request("GET", path)
         except NotFoundError:
@@ -207,6 +216,15 @@ def _without_finalizer(tunnel: Tunnel) -> list[dict[str, Any]]:
         {"op": "test", "path": where, "value": FINALIZER},
         {"op": "remove", "path": where},
     ]
+
+
+def _only_new(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes the object, and is answered 409 when there is one of its name, whosever it is.
+
+    The API server compares a `resourceVersion` with that of what is there, and with nothing where nothing
+    is (its registry/generic/registry/store.go). etcd gives its first write revision 2: no object has 1.
+    """
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": NO_VERSION}}
 
 
 def _forced() -> dict[str, str]:

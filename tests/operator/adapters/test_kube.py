@@ -1,4 +1,4 @@
-"""The finalizer's removal, against an API server that does what JSON patches say."""
+"""The finalizer's removal, and objects of a name that may be taken, against an API server that does what it is told."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 
 from support.tunnels import tunnel_body
 from tunnel_operator.adapters.kube import REMOVE_TRIES, KubeCluster
-from tunnel_operator.adapters.kube_api import JSON_PATCH, NotFoundError
+from tunnel_operator.adapters.kube_api import APPLY, JSON_PATCH, ConflictError, NotFoundError
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import FINALIZER, Tunnel
@@ -117,3 +117,82 @@ async def test_says_so_when_it_is_refused_or_the_list_never_rests():
     with pytest.raises(Retryable, match=f"{REMOVE_TRIES} times"):
         await remove(api)
     assert api.patches == REMOVE_TRIES
+
+
+def service(uid="uid-1", **metadata):
+    owner = {"kind": "Tunnel", "name": "mri-7", "uid": uid}
+    named = {"name": "mri-7", "namespace": "imaging", "ownerReferences": [owner]}
+    return {"kind": "Service", "metadata": named | metadata}
+
+
+class OneName:
+    """Keeps the one object of a name, and counts what is asked."""
+
+    def __init__(self, there=None):
+        self.there = there
+        self.asked = []
+        self.first_answer = None
+
+    async def request(self, method, path, *, body=None, content_type=None, query=None):
+        assert path == "/api/v1/namespaces/imaging/services/mri-7"
+        self.asked.append(method)
+        if method == "GET":
+            if self.there is None:
+                raise NotFoundError(Reason.NOT_FOUND, "none")
+            return self.there
+        assert (content_type, query["force"]) == (APPLY, "true")
+        if self.first_answer is not None:
+            error, self.first_answer = self.first_answer, None
+            raise error
+        version = body["metadata"].pop("resourceVersion", None)
+        if self.there is not None and version not in (
+            None,
+            self.there["metadata"]["resourceVersion"],
+        ):
+            raise ConflictError(Reason.UNAVAILABLE, "409: modified")
+        self.there = body | {"metadata": body["metadata"] | {"resourceVersion": "7"}}
+        return self.there
+
+    async def apply(self, manifest, *, is_known=False):
+        return await KubeCluster(self, dict).apply(manifest, is_known=is_known)
+
+
+async def test_what_nobody_has_is_made_with_one_request():
+    api = OneName()
+    made = await api.apply(service())
+    assert made["metadata"] == service(resourceVersion="7")["metadata"]
+    assert api.asked == ["PATCH"]
+    await api.apply(service(labels={"a": "b"}), is_known=True)
+    assert api.there["metadata"]["labels"] == {"a": "b"}
+    assert api.asked == ["PATCH", "PATCH"]
+
+
+@pytest.mark.parametrize(
+    ("owners", "error", "message"),
+    [
+        ([], Terminal, "'mri-7' already that does not belong to this Tunnel"),
+        ([{"kind": "App", "name": "mri-7", "uid": "x"}], Terminal, "does not belong"),
+        ([{"kind": "Tunnel", "name": "mri-7", "uid": "x"}], Retryable, "earlier Tunnel's"),
+    ],
+)
+async def test_what_is_anothers_is_not_touched(owners, error, message):
+    there = service(ownerReferences=owners, resourceVersion="3")
+    api = OneName(copy.deepcopy(there))
+    with pytest.raises(error, match=message) as caught:
+        await api.apply(service())
+    assert caught.value.reason is Reason.NAME_TAKEN
+    assert api.there == there
+
+
+async def test_what_is_ours_and_was_not_seen_is_put_right():
+    api = OneName(service(resourceVersion="3"))
+    await api.apply(service(labels={"a": "b"}))
+    assert api.there["metadata"]["labels"] == {"a": "b"}
+
+
+async def test_a_conflict_over_something_else_is_tried_again():
+    api = OneName()
+    api.first_answer = ConflictError(Reason.UNAVAILABLE, "409: resourcequotas: modified")
+    await api.apply(service())
+    assert api.asked == ["PATCH", "GET", "PATCH"]
+    assert api.there is not None
