@@ -5,6 +5,8 @@ import logging
 import pytest
 import structlog
 
+from tunnel_dev import apiserver
+
 
 def pytest_addoption(parser):
     group = parser.getgroup("edge tunnels")
@@ -14,6 +16,12 @@ def pytest_addoption(parser):
         help="let Azure, and the API server, be away for five minutes",
     )
     group.addoption("--seed", type=int, help="what chances the simulated week is made of")
+
+
+def pytest_collection_finish(session):
+    is_needed = any(item.get_closest_marker("apiserver") for item in session.items)
+    if is_needed and not session.config.option.collectonly:
+        apiserver.build()
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,8 @@ from .process import Service
 LOOPBACK = "127.0.0.1"
 PATIENCE_S = 60
 
+_CONTROLLERS = ("kube-controller-manager",)
+
 
 @dataclass(frozen=True, slots=True)
 class ApiServer:
@@ -57,6 +59,13 @@ rules:
   users: ["system:apiserver"]
 - level: Metadata
 """
+
+
+def build() -> None:
+    """Build what the first run would have to, in some minutes: a test's time limit is no place for that."""
+    if not os.environ.get("KUBEBUILDER_ASSETS"):
+        toolchain.ensure(toolchain.API_SERVER)
+    toolchain.ensure(_CONTROLLERS)
 
 
 @contextmanager
@@ -108,7 +117,7 @@ def running() -> Iterator[ApiServer]:
 @contextmanager
 def controllers(server: ApiServer, *names: str) -> Iterator[None]:
     """Run some of Kubernetes' own controllers for it, as a real cluster has them."""
-    programs = toolchain.ensure(("kube-controller-manager",))
+    programs = toolchain.ensure(_CONTROLLERS)
     with TemporaryDirectory(prefix="edge-tunnels-") as folder:
         argv = components.some_controllers(server.kubeconfig, names)
         service = _service(Path(folder), programs, argv)
