@@ -75,7 +75,8 @@ def code_of(error: BaseException) -> str:
         case HttpOperationError(response=response) if response is not None:
             said = hub_error_code(response.status_code, response.headers, response.text)
             code = str(said) if said in HUB_CODES else _word(response.status_code)
-        case ClientAuthenticationError():
+        case ClientAuthenticationError() | FileNotFoundError() | PermissionError():
+            # Refused by Entra ID, or never asked for: azure-identity could not read its own token.
             code = "no-token"
         case TimeoutError():
             code = "timeout"

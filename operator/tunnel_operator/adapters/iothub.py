@@ -34,6 +34,7 @@ from .calls import Terms, counted
 from .hub_client import CONNECT_SECONDS, read_connection_string
 from .lanes import Lanes, Slot
 from .threads import Threads
+from .unreached import unreached
 
 SLACK_SECONDS = 10
 """How much longer than the device the hub itself may take."""
@@ -168,10 +169,10 @@ class HubDevices:
                     slot.call = self._threads.run(call)
                     # The slot is free when the thread is, which ends by itself.
                     return await asyncio.shield(slot.call)
-        except (ClientException, AzureError, TimeoutError) as error:
+        except (ClientException, AzureError, OSError) as error:
             waited = int(method.response_timeout_in_seconds)
-            meaning = _classify(error, device, waited)
-            if _code(error) not in CODES_OF_ONE_DEVICE:
+            meaning, code = _classify(error, device, waited)
+            if code not in CODES_OF_ONE_DEVICE:
                 terms.heed(meaning)
             raise meaning from error
 
@@ -236,28 +237,16 @@ def _refusal(device: Device, status: int, answer: OpenAnswer | None) -> TunnelEr
     return Terminal(Reason.DEVICE_REFUSED, f"Device {str(device)!r} answered {status}.")
 
 
-def _code(error: Exception) -> int:
-    """Return the hub's code; 0 when it did not answer."""
+def _classify(error: Exception, device: Device, waited_seconds: int) -> tuple[TunnelError, int]:
+    """Return what an error means, and the hub's own code; 0 when it did not answer."""
     match error:
         case HttpOperationError(response=response) if response is not None:
-            return hub_error_code(response.status_code, response.headers, response.text)
-        case _:
-            return 0
-
-
-def _classify(error: Exception, device: Device, waited_seconds: int) -> TunnelError:
-    match error:
-        case HttpOperationError(response=response) if response is not None:
+            code = hub_error_code(response.status_code, response.headers, response.text)
             text = response.headers.get("Retry-After", "")
-            return classify_hub(
-                _code(error),
-                str(device),
-                waited_seconds=waited_seconds,
-                retry_after=timedelta(seconds=int(text)) if text.isdecimal() else None,
-            )
+            wait = timedelta(seconds=int(text)) if text.isdecimal() else None
+            name = str(device)
+            return classify_hub(code, name, waited_seconds=waited_seconds, retry_after=wait), code
         case ClientAuthenticationError(status_code=status):
-            return classify_no_token(status)
+            return classify_no_token(status), 0
         case _:
-            return Retryable(
-                Reason.UNAVAILABLE, f"IoT Hub can not be reached: {type(error).__name__}."
-            )
+            return unreached(error, "IoT Hub"), 0

@@ -35,6 +35,7 @@ from ..errors import Retryable, Terminal
 from .azure_errors import classify_arm, classify_no_token
 from .calls import Terms, counted
 from .marks import Mark, read_mark, write_mark
+from .unreached import unreached
 
 DEADLINE_SECONDS = 30
 
@@ -271,7 +272,7 @@ class ArmRelay:
             with counted(self._terms.observe, "arm", verb):
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     yield
-        except (ExceptionGroup, AzureError, TimeoutError) as error:
+        except (ExceptionGroup, AzureError, OSError) as error:
             first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
             meaning = _classify(first)
             self._terms.heed(meaning)
@@ -306,13 +307,11 @@ def _classify(error: Exception) -> Exception:
             code = getattr(error.error, "code", None) or ""
             return classify_arm(status, code, _retry_after(error))
         case TimeoutError():
-            text = f"Azure Resource Manager did not answer within {DEADLINE_SECONDS} s."
+            # The call asks for a token, too, when the last one ends soon.
+            text = f"Azure Resource Manager, or Entra ID before it, did not answer within {DEADLINE_SECONDS} s."
             return Retryable(Reason.UNAVAILABLE, text)
-        case AzureError():
-            return Retryable(
-                Reason.UNAVAILABLE,
-                f"Azure Resource Manager can not be reached: {type(error).__name__}.",
-            )
+        case AzureError() | OSError():
+            return unreached(error, "Azure Resource Manager")
         case _:
             return error
 

@@ -50,6 +50,7 @@ def hub(status, code):
         (hub(401, 401002), "401002"),
         (ServiceRequestError("no"), "unreachable"),
         (ClientRequestError("no"), "unreachable"),
+        (FileNotFoundError("token"), "no-token"),
         (TimeoutError(), "timeout"),
         (asyncio.CancelledError(), "broken-off"),
     ],
