@@ -99,7 +99,7 @@ class HubDevices:
                 response_timeout_in_seconds=min(
                     hub.response_timeout_seconds, MOST_RESPONSE_SECONDS
                 ),
-                connect_timeout_in_seconds=min(hub.connect_timeout_seconds, MOST_CONNECT_SECONDS),
+                connect_timeout_in_seconds=_connect_seconds(hub, ask),
             )
             result = await self._invoke("open", slot, hub, device, method)
         answer = _read_answer(result.payload)
@@ -209,6 +209,15 @@ class HubDevices:
                 f"{self._namespace!r} holds no IoT Hub connection string: copy that of the policy 'service' "
                 "there as it is, HostName=…;SharedAccessKeyName=…;SharedAccessKey=….",
             ) from None
+
+
+def _connect_seconds(hub: IoTHub, ask: Ask) -> int:
+    """Return how long the hub is to wait for a device that is offline.
+
+    Not at all for one that nothing is known against: were half of a fleet offline, all others would wait
+    for them. Asked again, it is waited for in the lane of those.
+    """
+    return 0 if ask.fault is None else min(hub.connect_timeout_seconds, MOST_CONNECT_SECONDS)
 
 
 def _seconds(method: CloudToDeviceMethod) -> int:

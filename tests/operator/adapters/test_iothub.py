@@ -280,7 +280,18 @@ async def test_a_device_that_has_too_much_to_do_holds_nobody_up(devices, hub):
 async def test_no_class_may_have_a_call_outlast_a_pass(devices, hub):
     asked = {"responseTimeoutSeconds": 300, "connectTimeoutSeconds": 300}
     klass = a_class(iotHub={"hostName": "clinic.azure-devices.net", **asked}).spec
-    await devices.open(klass, Device(id="mri-7"), ask("mri-7"))
+    await devices.open(klass, Device(id="mri-7"), ask("mri-7", Reason.DEVICE_OFFLINE))
     [method] = hub.methods
     assert method.response_timeout_in_seconds == MOST_RESPONSE_SECONDS
     assert method.connect_timeout_in_seconds == MOST_CONNECT_SECONDS
+
+
+async def test_a_device_is_waited_for_once_it_is_known_to_be_offline(devices, hub):
+    hub.refusals = [refused(404, "DeviceNotOnline")]
+    with pytest.raises(Retryable) as raised:
+        await opened(devices, "mri-7")
+    assert raised.value.reason is Reason.DEVICE_OFFLINE
+    for _ in range(2):
+        await opened(devices, "mri-7")
+    waits = [method.connect_timeout_in_seconds for method in hub.methods]
+    assert waits == [0, CLASS.iot_hub.connect_timeout_seconds, 0]
