@@ -1,7 +1,6 @@
 """Saying how a Tunnel is: in its status, as Events, and while something takes its time."""
 
 import asyncio
-from datetime import timedelta
 
 import structlog
 
@@ -13,10 +12,8 @@ from ..core.actions import Plan
 from ..errors import TunnelError
 from .leadership import Leadership
 from .memory import Memory
+from .patience import Patience
 from .ports import Cluster, Events
-
-PATIENCE = timedelta(seconds=2)
-"""What is done sooner than this is only said when it is done: most of it, and each saying is a write."""
 
 _TOLD_ONCE = frozenset({Reason.LEFT_BEHIND, Reason.EXPIRES_SOON})
 """What no later round finds in a changed status."""
@@ -49,14 +46,13 @@ class Reporter:
         events: Events,
         memory: Memory,
         leadership: Leadership,
-        *,
-        patience: timedelta = PATIENCE,
+        patience: Patience | None = None,
     ) -> None:
         self._cluster = cluster
         self._events = events
         self._memory = memory
         self._leadership = leadership
-        self._patience = patience
+        self._patience = patience or Patience()
 
     async def say(self, current: Round, decision: Plan) -> None:
         """Write what is decided: at once if nothing is left to do or it is a record, else `meanwhile` may."""
@@ -71,7 +67,7 @@ class Reporter:
     async def meanwhile(self, current: Round, decision: Plan, done: asyncio.Event) -> None:
         """Write what is decided if doing it takes longer than one likes to wait for a word."""
         try:
-            async with asyncio.timeout(self._patience.total_seconds()):
+            async with asyncio.timeout(self._patience.seconds()):
                 await done.wait()
                 return
         except TimeoutError:
@@ -94,7 +90,8 @@ class Reporter:
         if status == ours:
             return
         self._leadership.require()
-        current.keep(await self._cluster.apply_status(tunnel, status))
+        with self._patience.measured():
+            current.keep(await self._cluster.apply_status(tunnel, status))
         ready, was = status.condition(ConditionType.READY), before.condition(ConditionType.READY)
         if ready is not None and (was is None or was.reason != ready.reason):
             log.info(

@@ -12,6 +12,7 @@ from tunnel_operator.core.notices import Notice, Severity
 from tunnel_operator.errors import Retryable
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
+from tunnel_operator.runtime.patience import Patience
 from tunnel_operator.runtime.reporter import Reporter, Round
 
 
@@ -54,8 +55,7 @@ def reporter(cluster, events):
     leadership = Leadership(lambda: 0.0)
     leadership.grant(1.0)
     memory = Memory(lambda: 0.0)
-    patience = timedelta(milliseconds=5)
-    return Reporter(cluster, events, memory, leadership, patience=patience)
+    return Reporter(cluster, events, memory, leadership, Patience(0.005))
 
 
 TUNNEL = a_tunnel(status={"openedAt": "2026-03-01T12:00:00Z"})
