@@ -113,7 +113,7 @@ def _costs(records: list[Record]) -> list[str]:
 
 
 def machine() -> str:
-    """Return a sentence about where this runs."""
+    """Return where this runs, and how fast that is now: to be asked when nothing else runs any more."""
     cpu = next(
         (
             line.partition(":")[2].strip()

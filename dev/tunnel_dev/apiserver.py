@@ -63,8 +63,7 @@ rules:
 
 def build() -> None:
     """Build what the first run would have to, in some minutes: a test's time limit is no place for that."""
-    if not os.environ.get("KUBEBUILDER_ASSETS"):
-        toolchain.ensure(toolchain.API_SERVER)
+    _programs()
     toolchain.ensure(_CONTROLLERS)
 
 
@@ -74,8 +73,7 @@ def running() -> Iterator[ApiServer]:
 
     `KUBEBUILDER_ASSETS` names a folder of other builds of the programs, as it does for envtest.
     """
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    programs = Path(assets) if assets else toolchain.ensure(toolchain.API_SERVER)
+    programs = _programs()
     with TemporaryDirectory(prefix="edge-tunnels-") as folder, ExitStack() as cleanup:
         tree = Path(folder)
         identities = (pki.api_server_identity(LOOPBACK), pki.ADMIN)
@@ -126,6 +124,11 @@ def controllers(server: ApiServer, *names: str) -> Iterator[None]:
             yield
         finally:
             service.stop(grace_s=0)
+
+
+def _programs() -> Path:
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    return Path(assets) if assets else toolchain.ensure(toolchain.API_SERVER)
 
 
 def _service(tree: Path, programs: Path, argv: list[str]) -> Service:
