@@ -36,15 +36,21 @@ async def open_fleet(stage: Stage, fleet: Fleet, operator: Program) -> Record:
     """Make the Tunnels and wait until all are Ready."""
     pid = operator.pid
     audit, azure = stage.server.audit.stat().st_size, await stage.azure_calls()
-    cpu, began = counting.usage(pid)["cpu_s"], time.monotonic()
+    cpu, before, began = (
+        counting.usage(pid)["cpu_s"],
+        stage.processor_seconds(),
+        time.monotonic(),
+    )
     await fleet.make()
     made = time.monotonic() - began
     await fleet.until_ready(within=1800)
-    took = time.monotonic() - began
+    took, used = time.monotonic() - began, _used_since(stage, before)
+    used["operator"] = round(counting.usage(pid)["cpu_s"] - cpu, 2)
     await asyncio.sleep(QUIET_SECONDS)
     return _measured(stage, pid, audit, cpu) | {
         "seconds": round(took, 1),
         "made_s": round(made, 1),
+        "processors": used,
         "azure": await _calls_since(stage, azure),
     }
 
@@ -88,15 +94,15 @@ async def limit(stage: Stage, count: int) -> Record:
         Fleet(stage.kube, count).watched() as fleet,
     ):
         writing = group.create_task(Limit(kube, tunnel_class(stage), WORKERS).run())
-        began = time.monotonic()
+        before, began = stage.processor_seconds(), time.monotonic()
         await fleet.make()
         await fleet.until_ready(within=600)
-        opened = time.monotonic()
+        opened, used = time.monotonic(), _used_since(stage, before)
         await fleet.delete()
         await fleet.until_gone(within=600)
         writing.cancel()
     return {
-        "open": {"seconds": round(opened - began, 1)},
+        "open": {"seconds": round(opened - began, 1), "processors": used},
         "close": {"seconds": round(time.monotonic() - opened, 1)},
     }
 
@@ -110,6 +116,11 @@ def _measured(stage: Stage, pid: int, audit: int, cpu: float) -> Record:
         "writes": counting.writes(requests),
         "load": counting.load(),
     }
+
+
+def _used_since(stage: Stage, before: dict[str, float]) -> dict[str, float]:
+    now = stage.processor_seconds()
+    return {name: round(seconds - before[name], 2) for name, seconds in now.items()}
 
 
 async def _calls_since(stage: Stage, before: dict[str, int]) -> dict[str, int]:

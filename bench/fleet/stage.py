@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from bridge.processes import free_port
-from simulation import running, until_exists
+from simulation import cpu_seconds, running, until_exists
 from support.kubectl import Kubectl, install
 from support.processes import Program
 from tunnel_azure_sim.identity.assertion import make_assertion
@@ -28,6 +29,10 @@ from .node import Node
 DEVICES = 20
 NAMESPACES = 10
 PLANES = ("arm", "hub", "identity")
+AZURE = "simulated Azure"
+BENCH = "node, devices and bench"
+"""This process, which plays them; it is the bare client, too."""
+
 _SIM_PORTS = ("--identity-port", "--arm-port", "--relay-port", "--hub-port")
 
 
@@ -41,6 +46,15 @@ class Stage:
     endpoints: dict[str, Any]
     devices: Devices
     folder: Path
+    azure_pid: int
+
+    def processor_seconds(self) -> dict[str, float]:
+        """Return what each of the processes that the operator meets has used so far."""
+        found = {AZURE: cpu_seconds(self.azure_pid), BENCH: cpu_seconds(os.getpid())}
+        for name, service in (("API server", self.server.process), ("etcd", self.server.etcd)):
+            leader = service.leader()
+            found[name] = cpu_seconds(leader.pid) if leader else 0.0
+        return found
 
     def operator(self, **settings: str) -> tuple[Program, int]:
         """Return the operator with its own rights and no others, not started, and its health port."""
@@ -102,12 +116,12 @@ async def standing(folder: Path) -> AsyncIterator[Stage]:
     """Start it all, empty, and leave nothing behind."""
     devices = Devices()
     async with contextlib.AsyncExitStack() as stack:
-        endpoints = await _simulate(folder, stack)
+        azure_pid, endpoints = await _simulate(folder, stack)
         server = stack.enter_context(apiserver.running())
         kube = await stack.enter_async_context(Kube.connected(server))
         await stack.enter_async_context(devices.connected(endpoints))
         kubectl = await asyncio.to_thread(install, server)
-        stage = Stage(server, kubectl, kube, endpoints, devices, folder)
+        stage = Stage(server, kubectl, kube, endpoints, devices, folder, azure_pid)
         await _prepare(stage)
         async with asyncio.TaskGroup() as group:
             node = group.create_task(Node(kube, devices.until_open).run())
@@ -115,7 +129,7 @@ async def standing(folder: Path) -> AsyncIterator[Stage]:
             node.cancel()
 
 
-async def _simulate(folder: Path, stack: contextlib.AsyncExitStack) -> dict[str, Any]:
+async def _simulate(folder: Path, stack: contextlib.AsyncExitStack) -> tuple[int, dict[str, Any]]:
     # azure-iot-device dials one port only, so each simulation has an address of its own.
     address = "127." + ".".join(str(secrets.randbelow(250) + 2) for _ in range(3))
     words = [word for option in _SIM_PORTS for word in (option, "0")]
@@ -133,7 +147,7 @@ async def _simulate(folder: Path, stack: contextlib.AsyncExitStack) -> dict[str,
     file = state / "endpoints.json"
     await until_exists(file, process)
     endpoints: dict[str, Any] = json.loads(file.read_text())
-    return endpoints
+    return process.pid, endpoints
 
 
 async def _prepare(stage: Stage) -> None:
