@@ -2,6 +2,7 @@
 
     TunnelError            a sentence for people, and a reason from the closed list
     ├── Retryable          passes by itself: offline, throttled, unavailable, outcome unknown
+    │   ├── ConflictError  another one by now, or changed meanwhile
     │   └── Postponed      was not tried at all: something else comes first, and `retry_after` says for how long
     └── Terminal           needs a person: refused, forbidden, not there
 
@@ -28,6 +29,10 @@ class TunnelError(Exception):
 
 class Retryable(TunnelError):  # noqa: N818 - says what it is, as the codebase reads it
     """Trying again later may succeed with nothing changed."""
+
+
+class ConflictError(Retryable):
+    """The object is another one, or was changed meanwhile."""
 
 
 class Postponed(Retryable):

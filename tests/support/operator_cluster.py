@@ -16,7 +16,7 @@ from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import FINALIZER, Tunnel, TunnelStatus
 from tunnel_operator.core.observed import Kind
-from tunnel_operator.errors import Retryable, Terminal
+from tunnel_operator.errors import ConflictError, Retryable, Terminal
 from tunnel_operator.runtime.cache import Cache
 
 Hook = Callable[[str], None]
@@ -38,20 +38,27 @@ class FakeCluster:
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     children: dict[tuple[str, Kind, str], dict[str, Any]] = field(default_factory=dict)
     writes: Counter[str] = field(default_factory=Counter)
+    reads: int = 0
     is_node_dead: bool = False
     """No node confirms the end of a Pod."""
 
     serial: "count[int]" = field(default_factory=lambda: count(100))
 
     async def get_tunnel(self, key: Key) -> Tunnel | None:
+        self.reads += 1
         body = self.tunnels.get(key)
         return None if body is None else Tunnel.from_dict(sent(body))
 
-    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
+    async def apply_status(
+        self, tunnel: Tunnel, status: TunnelStatus, *, only_unchanged: bool
+    ) -> Tunnel | None:
         self.hook("apply_status")
         body = self._current(tunnel)
         if body is None:
             return None
+        version = body["metadata"].get("resourceVersion", "")
+        if only_unchanged and version != tunnel.metadata.resource_version:
+            raise ConflictError(Reason.UNAVAILABLE, "The object has been modified.")
         self.writes["status"] += 1
         body["status"] = status.to_dict()
         self.touch(body)

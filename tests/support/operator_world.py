@@ -60,6 +60,9 @@ class OperatorWorld:
         self.recheck_at: dict[Key, datetime | None] = {}
         self.missing_images: set[str] = set()
         self.woken: list[Key] = []
+        self.is_watch_late = False
+        """What people do to Tunnels is brought by `cluster.feed` and not before."""
+
         self.start_operator()
 
     def _clock(self) -> datetime:
@@ -132,13 +135,15 @@ class OperatorWorld:
             self._bring(body)
         else:
             del self.cluster.tunnels[key]
-            self.cache.drop_tunnel(key)
+            if not self.is_watch_late:
+                self.cache.drop_tunnel(key)
             self.cluster._collect_garbage(body["metadata"]["uid"])
 
     def _bring(self, body: dict[str, Any]) -> None:
         """Do what the watch does."""
         self.cluster.touch(body)
-        self.cache.put_tunnel(Tunnel.from_dict(body))
+        if not self.is_watch_late:
+            self.cache.put_tunnel(Tunnel.from_dict(body))
 
     async def reconcile(self, key: Key) -> datetime | None:
         """Run one pass."""

@@ -11,9 +11,9 @@ from ..api.tunnel import FINALIZER, Tunnel, TunnelStatus
 from ..core import backoff
 from ..core.names import MANAGER
 from ..core.observed import Kind
-from ..errors import Retryable, Terminal
+from ..errors import ConflictError, Retryable, Terminal
 from .discovery import ROUTE_PLURALS
-from .kube_api import APPLY, JSON_PATCH, ConflictError, KubeApi, NotFoundError
+from .kube_api import APPLY, JSON_PATCH, KubeApi, NotFoundError
 
 REMOVE_TRIES = 4
 """How often in a row the finalizer's removal is tried while others change the Tunnel."""
@@ -47,9 +47,16 @@ class KubeCluster:
         except NotFoundError:
             return None
 
-    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
-        """Make this the operator's part of the status; nothing happens when the Tunnel is gone."""
+    async def apply_status(
+        self, tunnel: Tunnel, status: TunnelStatus, *, only_unchanged: bool
+    ) -> Tunnel | None:
+        """Make this the operator's part of the status; nothing happens when the Tunnel is gone.
+
+        `only_unchanged`: raise ConflictError if anything of it has changed since this state of it.
+        """
         body = {**_identity(tunnel), "status": status.to_dict()}
+        if only_unchanged:
+            body["metadata"]["resourceVersion"] = tunnel.metadata.resource_version
         return await self._apply_to_tunnel(f"{_tunnel_path(tunnel.key)}/status", body)
 
     async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:

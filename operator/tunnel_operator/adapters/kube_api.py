@@ -9,7 +9,7 @@ import aiohttp
 from kubernetes.aio import client
 
 from ..api.reasons import Reason
-from ..errors import Retryable, Terminal, TunnelError
+from ..errors import ConflictError, Retryable, Terminal, TunnelError
 
 DEADLINE_SECONDS = 15
 APPLY = "application/apply-patch+yaml"
@@ -60,10 +60,6 @@ class KubeApi:
 
 class NotFoundError(Retryable):
     """There is no such object."""
-
-
-class ConflictError(Retryable):
-    """The object is another one, or was changed meanwhile."""
 
 
 def _classify(status: int, data: bytes) -> TunnelError:

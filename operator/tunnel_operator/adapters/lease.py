@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from ..errors import TunnelError
-from .kube_api import ConflictError, KubeApi, NotFoundError
+from ..errors import ConflictError, TunnelError
+from .kube_api import KubeApi, NotFoundError
 
 LEASE_SECONDS = 10
 """After this long without a renewal another operator takes over."""

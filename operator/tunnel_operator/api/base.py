@@ -42,6 +42,11 @@ class Model(BaseModel):
             text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
             raise UnreadableError(text) from None
 
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read what `to_json` returned."""
+        return cls.model_validate_json(text)
+
     def __deepcopy__(self, memo: object = None) -> Self:
         """Return the very same, which nobody can change: pydantic copies each default that it fills in."""
         return self
@@ -49,6 +54,10 @@ class Model(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return the API's JSON form, without what is not set."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def to_json(self) -> bytes:
+        """Return the same as text."""
+        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 def parse_duration(text: object) -> object:

@@ -47,7 +47,9 @@ class Signs:
     failures: Mapping[Step, Failure] = field(default_factory=dict)
 
 
-def is_due(tunnel: Tunnel, look: Look | None, signs: Signs, now: datetime) -> bool:
+def is_due(
+    tunnel: Tunnel, klass: TunnelClassSpec, look: Look | None, signs: Signs, now: datetime
+) -> bool:
     """Tell whether what is known is too old.
 
     While the forwarder is ready it has just met the device in Azure. When it ceases to be, what was seen
@@ -55,7 +57,7 @@ def is_due(tunnel: Tunnel, look: Look | None, signs: Signs, now: datetime) -> bo
     """
     if look is None:
         return True
-    if _is_over(tunnel):
+    if is_lasting(look.found, klass) or _is_over(tunnel):
         # Nobody but us has anything to do there any more, and a question would take the call that the tunnel
         # has stood in line for to be taken down: with more of them than calls, none would ever go.
         return now >= look.at + POLL
@@ -81,13 +83,12 @@ def good_for(failures: Mapping[Step, Failure]) -> timedelta:
     return POLL if Step.DEVICE in failures else LOOK_AGAIN
 
 
-def is_lasting(look: Look, klass: TunnelClassSpec, now: datetime) -> bool:
+def is_lasting(found: HybridConnection | NoHybridConnection, klass: TunnelClassSpec) -> bool:
     """Tell whether what was missing still is: nobody but us makes it, and what we make is looked at anew.
 
     A tunnel that waits in line to have it made would spend a call of those in line on each such question.
     """
-    is_missing = look.found is NoHybridConnection.ABSENT
-    return is_missing and names.is_new_for_each(klass) and now < look.at + POLL
+    return found is NoHybridConnection.ABSENT and names.is_new_for_each(klass)
 
 
 def needs_rules(tunnel: Tunnel, look: Look | None, signs: Signs, now: datetime) -> bool:

@@ -20,7 +20,7 @@ from . import findings, names
 from .actions import Plan
 from .children import replacement_times
 from .closing import close, has_given_up, is_closed, is_in_azure
-from .looks import JUST_NOW, LISTENER_LAG, POLL, good_for
+from .looks import JUST_NOW, LISTENER_LAG, POLL, good_for, is_lasting
 from .notices import expiry, expiry_notice_at, left_behind, left_behind_text, transitions
 from .observed import HybridConnection, Kind, NoHybridConnection, Observed, Step
 from .opening import Opening
@@ -87,7 +87,8 @@ def _plan_open(
     status = _open_status(opening, session)
     is_open = any(c.type == "Ready" and c.status == "True" for c in status.conditions)
     looked_at = observed.looked_at or now
-    look_at = looked_at + (POLL if is_open else good_for(observed.failures))
+    is_settled = is_open or is_lasting(observed.hybrid_connection, terms.klass)
+    look_at = looked_at + (POLL if is_settled else good_for(observed.failures))
     times = [session.expires_at, *observed.retry_times()]
     if not observed.is_waiting(Step.LOOK, now):
         # A way that has just broken makes a look due that was not.

@@ -9,7 +9,6 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, cast
 
 from ..api.keys import Key
@@ -31,20 +30,22 @@ GONE_KEPT = 10_000
 FOR_GOOD = sys.maxsize
 """The version up to which an object is gone that is not there any more: no later one comes."""
 
-WRITTEN_KEPT = 256
-"""Of how many Tunnels it is remembered what a write of ours returned: of those that are worked on."""
-
 SHORT = 40
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is kept of a tunnel: the class that it names, the one that it is bound to by that or by being open."""
+    """What is kept of a tunnel: the class that it names, the one that it is bound to by that or by being open.
+
+    `state` is all of it as JSON, of which a thousand take a tenth of what they take as objects. It is None where
+    a write of ours has found what the watch has not brought yet.
+    """
 
     named: str | None
     bound: str | None
     place: Place
     version: int
+    state: bytes | None
 
 
 class Cache:
@@ -63,11 +64,9 @@ class Cache:
         self._classes: dict[str, TunnelClass] = {}
         self._gone_classes: dict[str, TunnelClass] = {}
         self._tunnels: dict[Key, _Known] = {}
-        self._brought: dict[Key, Tunnel] = {}
         self._opening: set[Key] = set()
         self._waiting: set[Key] = set()
         self._gone: OrderedDict[str, int] = OrderedDict()
-        self._written: OrderedDict[Key, tuple[Tunnel, datetime]] = OrderedDict()
 
     def put_child(self, body: Body) -> Key | None:
         """Take a child's newest state; return its tunnel's key if that is something to look at it for.
@@ -182,49 +181,55 @@ class Cache:
         """Take a tunnel's state, if it is news, and what it has to do with its class."""
         if self.is_news(tunnel.key, tunnel.metadata.resource_version):
             self._know(tunnel)
-            self._brought[tunnel.key] = tunnel
 
-    def wrote_tunnel(self, tunnel: Tunnel, now: datetime, *, is_ours: bool) -> None:
+    def wrote_tunnel(self, tunnel: Tunnel, *, is_ours: bool) -> None:
         """Take a Tunnel as a write of ours returned it, with nothing new in it if all that changed is ours.
 
-        An answer that comes after the watch has brought a later state, or the end, is passed over. Often the
-        watch is first with this same state.
+        What somebody else has changed is left to the watch to bring, as the news that it is. An answer that
+        comes after the watch has brought a later state, or the end, is passed over.
         """
         known = self._tunnels.get(tunnel.key)
-        self._written.pop(tunnel.key, None)
-        if is_ours and known is not None and known.version <= _tunnel_version(tunnel):
+        # The end of an object is no new version of it.
+        is_later = known is not None and known.version < _tunnel_version(tunnel) + tunnel.is_gone
+        if not is_later:
+            return
+        if is_ours:
             self._know(tunnel)
-            self._written[tunnel.key] = tunnel, now
-            if len(self._written) > WRITTEN_KEPT:
-                self._written.popitem(last=False)
+        else:
+            self._doubt(tunnel.key)
 
     def found_gone(self, key: Key) -> None:
         """Take that a write of ours found no such Tunnel any more, which the watch will tell of, too."""
-        self._written.pop(key, None)
+        self._doubt(key)
+
+    def _doubt(self, key: Key) -> None:
+        known = self._tunnels.get(key)
+        if known is not None:
+            self._tunnels[key] = replace(known, state=None)
 
     def _know(self, tunnel: Tunnel) -> None:
-        self._brought.pop(tunnel.key, None)
-        self._written.pop(tunnel.key, None)
         self._tunnels[tunnel.key] = _Known(
             named=tunnel.spec.tunnel_class_name,
             bound=class_name_of(tunnel, ()),
             place=place_of(tunnel),
             version=_tunnel_version(tunnel),
+            state=tunnel.to_json(),
         )
         (self._waiting.add if is_waiting(tunnel) else self._waiting.discard)(tunnel.key)
 
-    def take_tunnel(self, key: Key, since: datetime) -> Tunnel | None:
-        """Return the newest that is known of a tunnel: what the watch brought, or a write since then returned.
+    def has_tunnel(self, key: Key) -> bool:
+        """Tell whether there is such a tunnel."""
+        return key in self._tunnels
 
-        What the watch brought is given once, and not kept as a thousand that nobody looks at would be.
-        """
-        tunnel, at = self._written.get(key, (None, since))
-        return self._brought.pop(key, tunnel if at > since else None)
+    def tunnel(self, key: Key) -> Tunnel | None:
+        """Return a tunnel as the watch or a write of ours last brought it; None when there may be a later state."""
+        known = self._tunnels.get(key)
+        return None if known is None or known.state is None else Tunnel.from_json(known.state)
 
-    def knows_newer(self, tunnel: Tunnel) -> bool:
-        """Tell whether the watch has brought a later state of a Tunnel than this."""
+    def is_newest(self, tunnel: Tunnel) -> bool:
+        """Tell whether nothing later is known of a tunnel than this state of it."""
         known = self._tunnels.get(tunnel.key)
-        return known is not None and known.version > _tunnel_version(tunnel)
+        return known is not None and known.version <= _tunnel_version(tunnel)
 
     def note_opening(self, key: Key, *, is_open: bool) -> None:
         """Note that a tunnel is to be open, or is not, before the watch brings what says so."""
@@ -256,8 +261,6 @@ class Cache:
     def drop_tunnel(self, key: Key) -> None:
         """Forget a tunnel that is gone, and what deleted classes said that no tunnel needs any more."""
         self._tunnels.pop(key, None)
-        self._brought.pop(key, None)
-        self._written.pop(key, None)
         self._opening.discard(key)
         self._waiting.discard(key)
         for name in [name for name in self._gone_classes if not any(self.tunnels_of(name))]:

@@ -32,10 +32,13 @@ class Cluster(Protocol):
     async def get_tunnel(self, key: Key) -> Tunnel | None:
         """Return a Tunnel as it is now; None when there is none."""
 
-    async def apply_status(self, tunnel: Tunnel, status: TunnelStatus) -> Tunnel | None:
+    async def apply_status(
+        self, tunnel: Tunnel, status: TunnelStatus, *, only_unchanged: bool
+    ) -> Tunnel | None:
         """Make this the operator's part of the status and return the Tunnel as it is then.
 
-        None: it is gone, and nothing has happened.
+        None: it is gone, and nothing has happened. `only_unchanged`: raise ConflictError if anything of
+        it has changed since this state of it.
         """
 
     async def set_finalizer(self, tunnel: Tunnel, *, present: bool) -> Tunnel | None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
 import structlog
@@ -49,7 +49,7 @@ from ..core.observed import (
     Step,
 )
 from ..core.plan import plan
-from ..errors import Postponed, TunnelError
+from ..errors import ConflictError, Postponed, TunnelError
 from . import ends, stuck
 from .cache import Cache
 from .leadership import Leadership
@@ -60,12 +60,6 @@ from .rollout import Rollout
 
 MAX_ROUNDS = 8
 """How often one pass looks again after it has acted; more can only come from a fault of ours."""
-
-READ_AGAIN = timedelta(seconds=10)
-"""How old the Tunnel may be that a pass goes on with when the watch brings no newer one.
-
-Each of its writes returns it as it is then.
-"""
 
 log = structlog.get_logger(__name__)
 
@@ -89,8 +83,8 @@ class World:
 class _Pass(Round):
     """What all actions of one round are about."""
 
-    def __init__(self, tunnel: Tunnel, world: World) -> None:
-        super().__init__(tunnel)
+    def __init__(self, tunnel: Tunnel, world: World, *, is_certain: bool) -> None:
+        super().__init__(tunnel, is_certain=is_certain)
         self.key = tunnel.key
         self.klass = world.cache.class_of(tunnel)
         self._world = world
@@ -102,7 +96,7 @@ class _Pass(Round):
             self._world.cache.found_gone(self.key)
         else:
             is_ours = written.is_like(self.tunnel)
-            self._world.cache.wrote_tunnel(written, self._world.clock(), is_ours=is_ours)
+            self._world.cache.wrote_tunnel(written, is_ours=is_ours)
 
 
 class Reconciler:
@@ -121,14 +115,14 @@ class Reconciler:
         Raises NotLeadingError, alone or in a group, when this process may not act any more.
         """
         world = self._world
-        tunnel, read_at = await self._newest(key), world.clock()
+        tunnel, is_certain = await self._newest(key), False
         for _ in range(MAX_ROUNDS):
             if tunnel is None or tunnel.is_gone:
                 world.memory.forget(key)
                 world.recorder.forget(key)
                 world.rollout.forget(key)
                 return None
-            current = _Pass(tunnel, world)
+            current = _Pass(tunnel, world, is_certain=is_certain)
             if not self._is_mine(current.klass):
                 world.recorder.forget(key)
                 return None
@@ -139,23 +133,31 @@ class Reconciler:
                 continue
             world.cache.note_opening(key, is_open=decision.stage is not None)
             world.rollout.follow(key, _class_name(current), decision.stage, now)
-            await self._reporter.say(current, decision)
+            try:
+                await self._reporter.say(current, decision)
+            except ConflictError:
+                # What was decided is not of the Tunnel as it is: the watch is late.
+                tunnel, is_certain = await world.cluster.get_tunnel(key), True
+                continue
             world.recorder.report(tunnel, decision.status, observed.failures)
             if not decision.branches:
                 world.memory.settled(key)
                 return decision.recheck_at
             await self._execute(current, decision)
-            tunnel = current.newest
-            is_old = world.clock() >= read_at + READ_AGAIN
-            if is_old or (tunnel is not None and world.cache.knows_newer(tunnel)):
-                # It has been deleted or edited while something was waited for, or may have been.
-                tunnel, read_at = await self._newest(key), world.clock()
+            tunnel, is_certain = await self._newest(key, current.newest), False
         return stuck.put_off(world.memory, key, decision, world.clock())
 
-    async def _newest(self, key: Key) -> Tunnel | None:
-        """Return the Tunnel as the watch or a write of ours has just brought it, or else as it is now."""
-        brought = self._world.cache.take_tunnel(key, self._world.clock() - READ_AGAIN)
-        return await self._world.cluster.get_tunnel(key) if brought is None else brought
+    async def _newest(self, key: Key, written: Tunnel | None = None) -> Tunnel | None:
+        """Return the Tunnel as the watch or a write of ours last brought it; None when the watch told of its end.
+
+        It is not read for that: what is recorded on a state that has changed since is refused.
+        """
+        cache = self._world.cache
+        if written is not None and (written.is_gone or cache.is_newest(written)):
+            return written
+        if not cache.has_tunnel(key):
+            return None
+        return cache.tunnel(key) or await self._world.cluster.get_tunnel(key)
 
     def _is_mine(self, klass: TunnelClass | None) -> bool:
         return klass is None or klass.spec.controller_name == self._controller_name
@@ -202,9 +204,7 @@ class Reconciler:
         tunnel, klass, look = current.tunnel, current.klass.spec, world.memory.look(current.key)
         pod = world.cache.children_of(tunnel).get(Kind.POD)
         signs = looks.Signs(pod, world.memory.answer(current.key), failures)
-        if look is not None and (
-            looks.is_lasting(look, klass, now) or not looks.is_due(tunnel, look, signs, now)
-        ):
+        if look is not None and not looks.is_due(tunnel, klass, look, signs, now):
             # What is known will do after all: that asking for more failed says nothing any more.
             world.memory.succeed(current.key, Step.LOOK)
             return look.found

@@ -22,10 +22,14 @@ log = structlog.get_logger(__name__)
 
 
 class Round:
-    """One round of a pass: the Tunnel as it was at its beginning, and what is said of it."""
+    """One round of a pass: the Tunnel as it was at its beginning, and what is said of it.
 
-    def __init__(self, tunnel: Tunnel) -> None:
+    `is_certain`: it has just been read. What a watch brought may be older than what there is.
+    """
+
+    def __init__(self, tunnel: Tunnel, *, is_certain: bool) -> None:
         self.tunnel = tunnel
+        self.is_certain = is_certain
         self.newest: Tunnel | None = tunnel
         """The Tunnel as the newest write returned it; None when it is gone."""
 
@@ -55,14 +59,15 @@ class Reporter:
         self._patience = patience or Patience()
 
     async def say(self, current: Round, decision: Plan) -> None:
-        """Write what is decided: at once if nothing is left to do or it is a record, else `meanwhile` may."""
+        """Write what is decided: at once if nothing is left to do or it is a record, else `meanwhile` may.
+
+        Raises ConflictError if the Tunnel is not as it was when a record was decided on: people may have
+        extended meanwhile what would be recorded as over.
+        """
         is_told_once = any(notice.reason in _TOLD_ONCE for notice in decision.notices)
-        if (
-            not decision.branches
-            or is_told_once
-            or _is_record(current.tunnel.status, decision.status)
-        ):
-            await self._say(current, decision)
+        is_record = _is_record(current.tunnel.status, decision.status)
+        if is_record or is_told_once or not decision.branches:
+            await self._say(current, decision, only_unchanged=is_record and not current.is_certain)
 
     async def meanwhile(self, current: Round, decision: Plan, done: asyncio.Event) -> None:
         """Write what is decided if doing it takes longer than one likes to wait for a word."""
@@ -78,12 +83,12 @@ class Reporter:
             # What is being done is worth more than what is said of it.
             log.warning("status.unsaid", tunnel=str(current.tunnel), message=error.message)
 
-    async def _say(self, current: Round, decision: Plan) -> None:
+    async def _say(self, current: Round, decision: Plan, *, only_unchanged: bool = False) -> None:
         # One after the other: what could not be written is decided, and would be told, again.
-        await self._report(current, decision.status)
+        await self._report(current, decision.status, only_unchanged=only_unchanged)
         await self._tell(current.tunnel, decision)
 
-    async def _report(self, current: Round, status: TunnelStatus) -> None:
+    async def _report(self, current: Round, status: TunnelStatus, *, only_unchanged: bool) -> None:
         tunnel = current.newest or current.tunnel
         before = tunnel.status
         ours = before.model_copy(update={"conditions": tuple(_ours(before.conditions))})
@@ -91,7 +96,9 @@ class Reporter:
             return
         self._leadership.require()
         with self._patience.measured():
-            current.keep(await self._cluster.apply_status(tunnel, status))
+            current.keep(
+                await self._cluster.apply_status(tunnel, status, only_unchanged=only_unchanged)
+            )
         ready, was = status.condition(ConditionType.READY), before.condition(ConditionType.READY)
         if ready is not None and (was is None or was.reason != ready.reason):
             log.info(

@@ -6,12 +6,12 @@ import pytest
 
 from support.tunnels import tunnel_body
 from tunnel_operator.adapters.kube import REMOVE_TRIES, KubeCluster
-from tunnel_operator.adapters.kube_api import APPLY, JSON_PATCH, ConflictError, NotFoundError
+from tunnel_operator.adapters.kube_api import APPLY, JSON_PATCH, NotFoundError
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
 from tunnel_operator.api.tunnel import FINALIZER, Tunnel
 from tunnel_operator.core import backoff
-from tunnel_operator.errors import Retryable, Terminal
+from tunnel_operator.errors import ConflictError, Retryable, Terminal
 
 OTHER = "example.com/first"
 

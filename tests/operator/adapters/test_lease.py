@@ -5,10 +5,10 @@ import copy
 
 import pytest
 
-from tunnel_operator.adapters.kube_api import ConflictError, NotFoundError
+from tunnel_operator.adapters.kube_api import NotFoundError
 from tunnel_operator.adapters.lease import LeaseElector, LeaseLostError, LeaseName
 from tunnel_operator.api.reasons import Reason
-from tunnel_operator.errors import Retryable
+from tunnel_operator.errors import ConflictError, Retryable
 from tunnel_operator.runtime.leadership import Leadership
 
 

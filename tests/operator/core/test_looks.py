@@ -16,16 +16,27 @@ from tunnel_operator.core.looks import (
     RULES_AGAIN,
     Look,
     Signs,
-    is_due,
     needs_rules,
 )
-from tunnel_operator.core.observed import Child, DeviceAnswer, Failure, NoHybridConnection, Step
+from tunnel_operator.core.observed import (
+    Child,
+    DeviceAnswer,
+    Failure,
+    HybridConnection,
+    NoHybridConnection,
+    Step,
+)
 
 SECOND = timedelta(seconds=1)
+THERE = HybridConnection("hc", 0, "uid", None)
 
 
-def look(at=NOON, rules_at=NOON):
-    return Look(NoHybridConnection.ABSENT, at, rules_at)
+def look(at=NOON, rules_at=NOON, found=THERE):
+    return Look(found, at, rules_at)
+
+
+def is_due(tunnel, look, signs, now):
+    return looks.is_due(tunnel, a_class().spec, look, signs, now)
 
 
 def pod(*, is_ready):
@@ -85,8 +96,10 @@ def test_a_listener_is_not_missed_before_azure_may_count_it():
 )
 def test_what_only_we_make_is_taken_to_be_missing_until_we_make_it(naming, policy, is_lasting):
     klass = a_class(hybridConnectionNaming=naming, deletionPolicy=policy).spec
-    assert looks.is_lasting(look(), klass, NOON + POLL - SECOND) is is_lasting
-    assert not looks.is_lasting(look(), klass, NOON + POLL)
+    seen = look(found=NoHybridConnection.ABSENT)
+    due = NOON + (POLL if is_lasting else LOOK_AGAIN)
+    assert not looks.is_due(OPENING, klass, seen, NOTHING, due - SECOND)
+    assert looks.is_due(OPENING, klass, seen, NOTHING, due)
 
 
 @given(st.integers(0, 10_000))

@@ -6,7 +6,7 @@ from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION
 from tunnel_operator.core.manifests import digests
 from tunnel_operator.core.observed import Kind
-from tunnel_operator.runtime.cache import GONE_KEPT, WRITTEN_KEPT, Cache
+from tunnel_operator.runtime.cache import GONE_KEPT, Cache
 
 KEY = Key("imaging", "mri-7")
 SECOND = timedelta(seconds=1)
@@ -171,32 +171,56 @@ def test_an_end_that_a_later_state_has_overtaken_ends_nothing():
     assert version(cache) == "12"
 
 
-def test_a_later_state_of_a_tunnel_is_known_of_and_not_taken_back():
-    cache = Cache()
-    early, late = (
-        Tunnel.from_dict(with_version(tunnel_body(), version)) for version in ("7", "12")
-    )
-    cache.put_tunnel(late)
-    cache.put_tunnel(early)
-    assert cache.knows_newer(early)
-    assert not cache.knows_newer(late)
-
-
 def versions(*numbers):
     return (Tunnel.from_dict(with_version(tunnel_body(), str(number))) for number in numbers)
 
 
-def test_what_the_watch_brought_of_a_tunnel_is_taken_once():
+def test_a_later_state_of_a_tunnel_is_known_of_and_not_taken_back():
     cache = Cache()
-    first, second = versions(7, 12)
+    early, late = versions(7, 12)
+    assert not cache.is_newest(late)
+    cache.put_tunnel(late)
+    cache.put_tunnel(early)
+    assert not cache.is_newest(early)
+    assert cache.is_newest(late)
+    assert cache.tunnel(KEY) == late
+
+
+def test_a_tunnel_is_kept_as_it_was_brought():
+    status = {
+        "observedGeneration": 1,
+        "tunnelClassName": "azure",
+        "openedAt": "2026-03-01T12:00:00Z",
+        "expiresAt": "2026-03-01T13:30:00Z",
+        "device": {"agent": "sim/1", "revision": "r"},
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "Open",
+                "message": "Öffnungszeit: 1 h",
+                "lastTransitionTime": "2026-03-01T12:00:00Z",
+                "observedGeneration": 1,
+            }
+        ],
+    }
+    expose = {"ingress": {"host": "mri-7.tunnels.test"}}
+    whole = Tunnel.from_dict(
+        tunnel_body(ttl="1h30m", expose=expose, suspend=True) | {"status": status}
+    )
+    cache = Cache()
+    cache.put_tunnel(whole)
+    assert cache.tunnel(KEY) == whole
+
+
+def test_a_tunnel_that_is_gone_is_not_known():
+    cache = Cache()
+    [first] = versions(7)
+    assert cache.tunnel(KEY) is None
     cache.put_tunnel(first)
-    assert cache.take_tunnel(KEY, NOON) is first
-    assert cache.take_tunnel(KEY, NOON) is None
-    cache.put_tunnel(first)
-    assert cache.take_tunnel(KEY, NOON) is None
-    cache.put_tunnel(second)
     cache.drop_tunnel(KEY)
-    assert cache.take_tunnel(KEY, NOON) is None
+    assert cache.tunnel(KEY) is None
+    assert not cache.is_newest(first)
 
 
 def test_an_answer_to_our_own_write_brings_no_tunnel_back_that_is_gone_or_has_changed():
@@ -204,62 +228,54 @@ def test_an_answer_to_our_own_write_brings_no_tunnel_back_that_is_gone_or_has_ch
     first, written, edited = versions(7, 8, 9)
     cache.put_tunnel(first)
     cache.drop_tunnel(KEY)
-    cache.wrote_tunnel(written, NOON, is_ours=True)
+    cache.wrote_tunnel(written, is_ours=True)
     assert len(cache) == 0
     cache.put_tunnel(edited)
-    cache.wrote_tunnel(written, NOON, is_ours=True)
-    assert cache.take_tunnel(KEY, NOON) is edited
+    for is_ours in (True, False):
+        cache.wrote_tunnel(written, is_ours=is_ours)
+        assert cache.tunnel(KEY) == edited
 
 
-def test_what_a_write_of_ours_returned_is_taken_until_it_is_old():
+def test_what_a_write_of_ours_returned_is_known_and_no_news_when_the_watch_brings_it():
     cache = Cache()
     before, written = versions(7, 12)
     cache.put_tunnel(before)
-    cache.wrote_tunnel(written, NOON, is_ours=True)
+    cache.wrote_tunnel(written, is_ours=True)
     assert not cache.is_news(KEY, "12")
-    for _ in range(2):
-        assert cache.take_tunnel(KEY, NOON - SECOND) is written
-    assert cache.take_tunnel(KEY, NOON) is None
+    assert cache.tunnel(KEY) == written
 
 
-def test_a_watch_that_is_faster_than_the_answer_to_our_write_takes_nothing_away():
+def test_the_end_of_a_tunnel_is_known_from_the_write_that_brought_it_about():
     cache = Cache()
-    before, written = versions(7, 12)
-    cache.put_tunnel(before)
-    cache.put_tunnel(written)
-    cache.wrote_tunnel(written, NOON, is_ours=True)
-    for _ in range(2):
-        assert cache.take_tunnel(KEY, NOON - SECOND) is written
+    [going] = versions(7)
+    metadata = going.metadata.model_copy(update={"deletion_timestamp": NOON})
+    gone = going.model_copy(update={"metadata": metadata})
+    cache.put_tunnel(going)
+    cache.wrote_tunnel(gone, is_ours=True)
+    assert cache.tunnel(KEY).is_gone
+    assert not cache.is_news(KEY, "7")
 
 
-def test_a_tunnel_that_somebody_else_changed_beside_our_write_is_read_anew_until_the_watch_brings_it():
+def test_a_tunnel_that_somebody_else_changed_beside_our_write_is_not_known_until_the_watch_brings_it():
     cache = Cache()
     before, written, changed = versions(7, 12, 14)
     cache.put_tunnel(before)
-    cache.wrote_tunnel(written, NOON, is_ours=True)
-    cache.wrote_tunnel(changed, NOON, is_ours=False)
-    assert cache.take_tunnel(KEY, NOON - SECOND) is None
+    cache.wrote_tunnel(written, is_ours=True)
+    cache.wrote_tunnel(changed, is_ours=False)
+    assert cache.tunnel(KEY) is None
+    assert cache.is_newest(changed)
     assert cache.is_news(KEY, "14")
     cache.put_tunnel(changed)
-    assert cache.take_tunnel(KEY, NOON) is changed
+    assert cache.tunnel(KEY) == changed
 
 
 def test_what_a_write_returned_is_not_taken_after_another_has_found_nothing():
     cache = Cache()
     before, written = versions(7, 12)
     cache.put_tunnel(before)
-    cache.wrote_tunnel(written, NOON, is_ours=True)
+    cache.wrote_tunnel(written, is_ours=True)
     cache.found_gone(KEY)
-    assert cache.take_tunnel(KEY, NOON - SECOND) is None
-
-
-def test_what_our_writes_returned_is_kept_of_a_bounded_number():
-    cache = Cache()
-    for number in range(WRITTEN_KEPT + 5):
-        body = tunnel_body(f"mri-{number}")
-        cache.put_tunnel(Tunnel.from_dict(with_version(body, "1")))
-        cache.wrote_tunnel(Tunnel.from_dict(with_version(body, "2")), NOON, is_ours=True)
-    assert len(cache._written) == WRITTEN_KEPT
+    assert cache.tunnel(KEY) is None
 
 
 def test_a_pod_is_kept_without_what_no_decision_needs():

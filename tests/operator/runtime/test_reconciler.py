@@ -142,6 +142,20 @@ async def test_who_stands_in_line_to_be_opened_asks_azure_nothing_meanwhile(worl
     assert dict(world.azure.calls) == {"ensure": 1, "key": 2, "open mri-7": 1}
 
 
+async def test_who_stands_in_line_to_be_opened_is_looked_at_when_it_may_be_its_turn(world):
+    budget = world.azure.budget
+    await budget.take("others", 190)
+    for number in range(3):
+        with pytest.raises(Postponed):
+            await budget.take(f"other {number}", 150)
+    key = world.apply(tunnel_body())
+    await world.settle(key)
+    world.now = world.recheck_at[key]
+    await world.settle(key)
+    # Longer since the look than one on the way up is good for, and half of what is left of the wait.
+    assert world.recheck_at[key] >= world.now + timedelta(seconds=10)
+
+
 async def test_a_forwarder_that_was_drained_is_replaced(world):
     key = world.apply(tunnel_body())
     await world.settle(key)

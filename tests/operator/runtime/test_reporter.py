@@ -19,14 +19,16 @@ from tunnel_operator.runtime.reporter import Reporter, Round
 class Cluster:
     def __init__(self):
         self.written = []
+        self.unchanged = []
         self.error = None
         self.wrote = asyncio.Event()
 
-    async def apply_status(self, tunnel, status):
+    async def apply_status(self, tunnel, status, *, only_unchanged):
         self.wrote.set()
         if self.error is not None:
             raise self.error
         self.written.append(status)
+        self.unchanged.append(only_unchanged)
         body = tunnel.to_dict() | {"status": status.to_dict()}
         body["metadata"]["resourceVersion"] = "11"
         return Tunnel.from_dict(body)
@@ -70,22 +72,32 @@ MADE = {"hybrid_connection": HybridConnectionStatus(name="hc")}
 
 
 async def test_what_will_be_overtaken_is_not_written(reporter, cluster):
-    await reporter.say(Round(TUNNEL), plan(**MADE))
+    await reporter.say(Round(TUNNEL, is_certain=False), plan(**MADE))
     assert cluster.written == []
-    await reporter.say(Round(TUNNEL), plan(is_last=True, **MADE))
+    await reporter.say(Round(TUNNEL, is_certain=False), plan(is_last=True, **MADE))
     assert len(cluster.written) == 1
 
 
 async def test_a_record_is_written_before_anything_is_done(reporter, cluster):
-    current = Round(TUNNEL)
+    current = Round(TUNNEL, is_certain=False)
     await reporter.say(current, plan(opened_at=NOON + timedelta(hours=1)))
     assert len(cluster.written) == 1
     assert current.newest.metadata.resource_version == "11"
 
 
+async def test_a_record_is_written_on_nothing_but_what_it_was_decided_from(reporter, cluster):
+    record = plan(opened_at=NOON + timedelta(hours=1))
+    for is_certain in (False, True):
+        await reporter.say(Round(TUNNEL, is_certain=is_certain), record)
+    await reporter.say(Round(TUNNEL, is_certain=False), plan(is_last=True, **MADE))
+    assert cluster.unchanged == [True, False, False]
+
+
 async def test_what_takes_its_time_is_said_meanwhile(reporter, cluster):
     done = asyncio.Event()
-    saying = asyncio.create_task(reporter.meanwhile(Round(TUNNEL), plan(**MADE), done))
+    saying = asyncio.create_task(
+        reporter.meanwhile(Round(TUNNEL, is_certain=False), plan(**MADE), done)
+    )
     await asyncio.wait_for(cluster.wrote.wait(), 5)
     await saying
     assert len(cluster.written) == 1
@@ -94,13 +106,13 @@ async def test_what_takes_its_time_is_said_meanwhile(reporter, cluster):
 async def test_what_is_done_soon_is_not(reporter, cluster):
     done = asyncio.Event()
     done.set()
-    await reporter.meanwhile(Round(TUNNEL), plan(**MADE), done)
+    await reporter.meanwhile(Round(TUNNEL, is_certain=False), plan(**MADE), done)
     assert cluster.written == []
 
 
 async def test_what_can_not_be_said_ends_nothing(reporter, cluster):
     cluster.error = Retryable(Reason.UNAVAILABLE, "no API")
-    await reporter.meanwhile(Round(TUNNEL), plan(**MADE), asyncio.Event())
+    await reporter.meanwhile(Round(TUNNEL, is_certain=False), plan(**MADE), asyncio.Event())
     assert cluster.written == []
 
 
@@ -110,10 +122,10 @@ async def test_people_are_told_only_what_has_been_written(reporter, cluster, eve
     cluster.error = Retryable(Reason.UNAUTHORIZED, "403")
     for _ in range(3):
         with pytest.raises(Retryable):
-            await reporter.say(Round(TUNNEL), decision)
+            await reporter.say(Round(TUNNEL, is_certain=False), decision)
     assert events.told == []
     cluster.error = None
-    await reporter.say(Round(TUNNEL), decision)
+    await reporter.say(Round(TUNNEL, is_certain=False), decision)
     assert events.told == [Reason.OPEN]
 
 
@@ -124,7 +136,7 @@ def test_the_newest_of_two_writes_counts_whichever_returns_last():
         )
         for version in ("20", "21")
     )
-    current = Round(TUNNEL)
+    current = Round(TUNNEL, is_certain=False)
     current.keep(newer)
     current.keep(older)
     assert current.newest is newer
