@@ -88,6 +88,7 @@ async def restart(stage: Stage, fleet: Fleet, operator: Program, port: int) -> R
 async def limit(stage: Stage, count: int) -> Record:
     """Let the bare client do it, with the rights that the operator has."""
     token = await asyncio.to_thread(stage.token)
+    stage.devices.are_asked = False
     async with (
         Kube.connected(stage.server, token) as kube,
         asyncio.TaskGroup() as group,
@@ -101,6 +102,7 @@ async def limit(stage: Stage, count: int) -> Record:
         await fleet.delete()
         await fleet.until_gone(within=600)
         writing.cancel()
+    stage.devices.are_asked = True
     return {
         "open": {"seconds": round(opened - began, 1), "processors": used},
         "close": {"seconds": round(time.monotonic() - opened, 1)},
@@ -162,9 +164,7 @@ async def scenario(name: str, count: int, folder: Path, **options: Any) -> Recor
     folder.mkdir(parents=True)
     async with standing(folder) as stage:
         if options.get("limit"):
-            stage.devices.are_asked = False
-            record["limit"] = await limit(stage, count)
-            stage.devices.are_asked = True
+            record["limits"] = [await limit(stage, count)]
         await stage.slow_azure(options.get("latency", 0.0))
         operator, port = stage.operator(**options.get("settings", {}))
         await operator.start()
@@ -177,6 +177,8 @@ async def scenario(name: str, count: int, folder: Path, **options: Any) -> Recor
                     record["restart"] = await restart(stage, fleet, operator, port)
                 record["close"] = await close_fleet(stage, fleet, operator)
             record["restarts"] = restarts.count
+        if options.get("limit"):
+            record["limits"].append(await limit(stage, count))
     return record
 
 
