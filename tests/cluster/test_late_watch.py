@@ -1,0 +1,45 @@
+"""What people do while the watches bring nothing, as behind a firewall that has forgotten the connections."""
+
+import json
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import pytest
+
+from support.kubectl import eventually
+from support.wire import Wire
+
+
+@pytest.fixture
+async def to_api(server):
+    at = urlsplit(server.url)
+    async with Wire(at.hostname, at.port).running() as wire:
+        yield wire
+
+
+@pytest.fixture
+def service_account_kubeconfig(service_account_kubeconfig, to_api):
+    body = json.loads(service_account_kubeconfig.read_text())
+    body["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{to_api.address}"
+    service_account_kubeconfig.write_text(json.dumps(body))
+    return service_account_kubeconfig
+
+
+def expiry(stage):
+    return datetime.fromisoformat(stage.tunnel()["status"]["expiresAt"])
+
+
+@pytest.mark.timeout(120)
+async def test_a_tunnel_is_not_ended_that_was_extended_while_no_watch_brought_it(stage, to_api):
+    await stage.device.start()
+    await stage.operator.start()
+    stage.apply(ttl="30s")
+    await stage.until_ready_is("True", "Open")
+    first = expiry(stage)
+    to_api.silence()
+    stage.apply(ttl="10m")
+    await eventually(lambda: expiry(stage) > first, within=60)
+    # What has ended is told of before anything is opened again. Device and forwarder end by themselves.
+    told = {event["reason"] for event in stage.kubectl.items("events", "-n", stage.namespace)}
+    assert "Open" in told
+    assert "Expired" not in told
