@@ -22,6 +22,7 @@ from .fleet import Fleet
 from .kube import Kube
 from .limit import Limit
 from .stage import Stage, standing, tunnel_class
+from .yardstick import Yardstick
 
 RESULTS = Path(__file__).parent.parent / "results"
 UNBOUND = {"ARM_PER_SECOND": "100000", "METHODS_PER_SECOND": "100000"}
@@ -36,14 +37,12 @@ async def open_fleet(stage: Stage, fleet: Fleet, operator: Program) -> Record:
     """Make the Tunnels and wait until all are Ready."""
     pid = operator.pid
     audit, azure = stage.server.audit.stat().st_size, await stage.azure_calls()
-    cpu, before, began = (
-        counting.usage(pid)["cpu_s"],
-        stage.processor_seconds(),
-        time.monotonic(),
-    )
-    await fleet.make()
-    made = time.monotonic() - began
-    await fleet.until_ready(within=1800)
+    cpu, before = counting.usage(pid)["cpu_s"], stage.processor_seconds()
+    cores, began = Yardstick(), time.monotonic()
+    with cores.measuring():
+        await fleet.make()
+        made = time.monotonic() - began
+        await fleet.until_ready(within=1800)
     took, used = time.monotonic() - began, _used_since(stage, before)
     used["operator"] = round(counting.usage(pid)["cpu_s"] - cpu, 2)
     await asyncio.sleep(QUIET_SECONDS)
@@ -51,6 +50,7 @@ async def open_fleet(stage: Stage, fleet: Fleet, operator: Program) -> Record:
         "seconds": round(took, 1),
         "made_s": round(made, 1),
         "processors": used,
+        "yardstick_ms": cores.milliseconds,
         "azure": await _calls_since(stage, azure),
     }
 
@@ -95,16 +95,21 @@ async def limit(stage: Stage, count: int) -> Record:
         Fleet(stage.kube, count).watched() as fleet,
     ):
         writing = group.create_task(Limit(kube, tunnel_class(stage), WORKERS).run())
-        before, began = stage.processor_seconds(), time.monotonic()
-        await fleet.make()
-        await fleet.until_ready(within=600)
+        before, cores, began = stage.processor_seconds(), Yardstick(), time.monotonic()
+        with cores.measuring():
+            await fleet.make()
+            await fleet.until_ready(within=600)
         opened, used = time.monotonic(), _used_since(stage, before)
         await fleet.delete()
         await fleet.until_gone(within=600)
         writing.cancel()
     stage.devices.are_asked = True
     return {
-        "open": {"seconds": round(opened - began, 1), "processors": used},
+        "open": {
+            "seconds": round(opened - began, 1),
+            "processors": used,
+            "yardstick_ms": cores.milliseconds,
+        },
         "close": {"seconds": round(time.monotonic() - opened, 1)},
     }
 

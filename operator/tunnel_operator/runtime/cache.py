@@ -37,7 +37,7 @@ SHORT = 40
 class _Known:
     """What is kept of a tunnel: the class that it names, the one that it is bound to by that or by being open.
 
-    `state` is all of it as JSON, of which a thousand take a tenth of what they take as objects. It is None where
+    `state` is all of it as JSON, which takes an eighth of the memory of objects. It is None where
     a write of ours has found what the watch has not brought yet.
     """
 
