@@ -8,6 +8,7 @@ import sys
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,6 +16,7 @@ from support.kubectl import Kubectl, eventually, install
 from support.node import pretend_node
 from support.processes import Program
 from support.tunnels import tunnel_body
+from support.wire import Wire
 from tunnel_azure_sim import AzureSim, NamespaceConfig, SimConfig
 from tunnel_dev import apiserver
 
@@ -139,6 +141,14 @@ def service_account_kubeconfig(kubectl, server, tmp_path):
         )
     )
     return path
+
+
+@pytest.fixture
+async def to_api(server):
+    """Return a wire to the API server, for a module that lets its operator's way in lead over it."""
+    at = urlsplit(server.url)
+    async with Wire(at.hostname, at.port).running() as wire:
+        yield wire
 
 
 @pytest.fixture

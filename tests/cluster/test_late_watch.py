@@ -1,27 +1,16 @@
 """What people do while the watches bring nothing, as behind a firewall that has forgotten the connections."""
 
-import json
 from datetime import datetime
-from urllib.parse import urlsplit
 
 import pytest
 
 from support.kubectl import eventually
-from support.wire import Wire
-
-
-@pytest.fixture
-async def to_api(server):
-    at = urlsplit(server.url)
-    async with Wire(at.hostname, at.port).running() as wire:
-        yield wire
+from support.wire import lead_through
 
 
 @pytest.fixture
 def service_account_kubeconfig(service_account_kubeconfig, to_api):
-    body = json.loads(service_account_kubeconfig.read_text())
-    body["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{to_api.address}"
-    service_account_kubeconfig.write_text(json.dumps(body))
+    lead_through(to_api, service_account_kubeconfig)
     return service_account_kubeconfig
 
 

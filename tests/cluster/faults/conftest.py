@@ -1,16 +1,14 @@
 """The operator behind a wire to the API server that breaks, kept running as the kubelet would."""
 
-import json
 import shutil
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import pytest
 
 from support.crashes import Theatre, admin_api
 from support.faults import TOKEN_SECONDS, Surroundings
 from support.kubelet import Kubelet
-from support.wire import Wire
+from support.wire import lead_through
 from tunnel_azure_sim import AzureSim, NamespaceConfig, SimConfig
 from tunnel_azure_sim.config import Timings
 
@@ -25,17 +23,8 @@ async def azure(azure_keys, tmp_path):
 
 
 @pytest.fixture
-async def to_api(server):
-    at = urlsplit(server.url)
-    async with Wire(at.hostname, at.port).running() as wire:
-        yield wire
-
-
-@pytest.fixture
 def service_account_kubeconfig(service_account_kubeconfig, to_api):
-    body = json.loads(service_account_kubeconfig.read_text())
-    body["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{to_api.address}"
-    service_account_kubeconfig.write_text(json.dumps(body))
+    lead_through(to_api, service_account_kubeconfig)
     return service_account_kubeconfig
 
 

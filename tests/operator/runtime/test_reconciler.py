@@ -128,12 +128,16 @@ async def test_says_what_it_waits_for_once(world):
     assert [notice.reason for notice in world.told] == ["Starting", "Open"]
 
 
-async def test_who_stands_in_line_to_be_opened_asks_azure_nothing_meanwhile(world):
-    budget = world.azure.budget
+async def form_a_line(budget):
+    """Let others stand in line for three quarters of a minute."""
     await budget.take("others", 190)
     for number in range(3):
         with pytest.raises(Postponed):
             await budget.take(f"other {number}", 150)
+
+
+async def test_who_stands_in_line_to_be_opened_asks_azure_nothing_meanwhile(world):
+    await form_a_line(world.azure.budget)
     key = world.apply(tunnel_body())
     await world.settle(key)
     # Longer than a look is good for on a tunnel's way up.
@@ -143,11 +147,7 @@ async def test_who_stands_in_line_to_be_opened_asks_azure_nothing_meanwhile(worl
 
 
 async def test_who_stands_in_line_to_be_opened_is_looked_at_when_it_may_be_its_turn(world):
-    budget = world.azure.budget
-    await budget.take("others", 190)
-    for number in range(3):
-        with pytest.raises(Postponed):
-            await budget.take(f"other {number}", 150)
+    await form_a_line(world.azure.budget)
     key = world.apply(tunnel_body())
     await world.settle(key)
     world.now = world.recheck_at[key]
