@@ -1,10 +1,10 @@
 """`python -m tunnel_operator`: runs the operator with the settings of its environment."""
 
+import asyncio
 import gc
 import sys
 
 import structlog
-import uvloop
 
 from .app import run
 from .config import Config, ConfigError
@@ -28,7 +28,9 @@ def main() -> int:
     configure_logging(config.log_level)
     gc.set_threshold(*_COLLECT_AFTER)
     try:
-        while uvloop.run(run(config)):
+        # On asyncio's own loop: aiohttp closes the socket of a connection that is reset in its TLS handshake, which
+        # uvloop does not hear of, and then it refuses every later connection that gets the same descriptor.
+        while asyncio.run(run(config)):
             pass
     except Exception:  # noqa: BLE001 - whatever it is, it is logged and ends the process
         # Kubernetes starts us again; the log says why in the form of all its other lines.

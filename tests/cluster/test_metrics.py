@@ -1,27 +1,18 @@
 """What Prometheus is told by the operator as it runs."""
 
 import asyncio
-import json
 import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.kubectl import eventually
-
-
-def health_port(output):
-    """Return the port that the log says; the tests let the system choose it."""
-    for line in output.splitlines():
-        entry = json.loads(line) if line.startswith("{") else {}
-        if entry.get("event") == "operator.starting":
-            return entry["health_port"]
-    return None
+from support.processes import health_port
 
 
 async def test_a_tunnels_life_can_be_read_from_the_metrics(stage):
     await stage.device.start()
     await stage.operator.start()
-    port = await eventually(lambda: health_port(stage.operator.output))
+    port = await eventually(lambda: health_port(stage.operator))
 
     def read():
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:

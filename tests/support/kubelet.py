@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import aiohttp
 
-from support.processes import Program
+from support.processes import Program, health_port
 
 PERIOD = 10.0
 TIMEOUT = 5.0
@@ -30,43 +29,38 @@ class Kubelet:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Kubelet"]:
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            port = held.getsockname()[1]
-        self.program.environment["HEALTH_PORT"] = str(port)
         await self.program.start()
-        task = asyncio.create_task(self._keep(f"http://127.0.0.1:{port}/livez"))
+        task = asyncio.create_task(self._keep())
         try:
             yield self
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _keep(self, url: str) -> None:
+    async def _keep(self) -> None:
         while True:
-            self.ends.append(await self._until_it_ends(url))
+            self.ends.append(await self._until_it_ends())
             # The first start after an end comes at once, each later one waits twice as long.
             if len(self.ends) > 1:
                 await asyncio.sleep(min(BACK_OFF * 2 ** (len(self.ends) - 2), LONGEST_BACK_OFF))
             await self.program.start()
 
-    async def _until_it_ends(self, url: str) -> str:
+    async def _until_it_ends(self) -> str:
         failures, probe_at = 0, time.monotonic() + PERIOD
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT)) as http:
             while self.program.is_running:
                 if time.monotonic() >= probe_at:
                     probe_at += PERIOD
-                    failures = 0 if await _is_alive(http, url) else failures + 1
+                    failures = 0 if await self._is_alive(http) else failures + 1
                 if failures == FAILURES:
                     await self.program.stop()
                     return "not alive"
                 await asyncio.sleep(0.1)
         return "ended"
 
-
-async def _is_alive(http: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with http.get(url) as answer:
-            return answer.status == 200
-    except (aiohttp.ClientError, TimeoutError):
-        return False
+    async def _is_alive(self, http: aiohttp.ClientSession) -> bool:
+        try:
+            async with http.get(f"http://127.0.0.1:{health_port(self.program)}/livez") as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False

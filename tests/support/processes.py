@@ -1,6 +1,7 @@
 """Programs of this project, run as their own processes."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -85,3 +86,13 @@ class Program:
         except TimeoutError:
             self._process.kill()
             raise
+
+
+def health_port(operator: Program) -> int:
+    """Return the port that the operator has chosen for its probes and metrics; 0 before it has."""
+    ports = [
+        json.loads(line)["health_port"]
+        for line in operator.output.splitlines()
+        if '"event": "operator.starting"' in line
+    ]
+    return int(ports[-1]) if ports else 0

@@ -7,6 +7,7 @@ import pytest
 
 from support.kubectl import eventually
 from support.kubelet import FAILURES, PERIOD
+from support.processes import health_port
 from support.wire import State
 from tunnel_operator.runtime.watches import LONGEST_SILENCE
 
@@ -22,7 +23,7 @@ def only_when_time_does_not_matter(request):
 
 
 def ask(stage, path):
-    port = stage.operator.environment["HEALTH_PORT"]
+    port = health_port(stage.operator)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
