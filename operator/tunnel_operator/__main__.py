@@ -28,8 +28,8 @@ def main() -> int:
     configure_logging(config.log_level)
     gc.set_threshold(*_COLLECT_AFTER)
     try:
-        # On asyncio's own loop: aiohttp closes the socket of a connection that is reset in its TLS handshake, which
-        # uvloop does not hear of, and then it refuses every later connection that gets the same descriptor.
+        # Not on uvloop: once the API server has reset connections, aiohttp's next ones fail there, for as long as
+        # the process lives, with "File descriptor 14 is used by transport" (the fault matrix finds it).
         while asyncio.run(run(config)):
             pass
     except Exception:  # noqa: BLE001 - whatever it is, it is logged and ends the process
