@@ -189,9 +189,10 @@ class Cache:
         comes after the watch has brought a later state, or the end, is passed over.
         """
         known = self._tunnels.get(tunnel.key)
+        version = _tunnel_version(tunnel)
         # The end of an object is no new version of it.
-        is_later = known is not None and known.version < _tunnel_version(tunnel) + tunnel.is_gone
-        if not is_later:
+        is_end = known is not None and known.version == version and tunnel.is_gone
+        if known is None or not (known.version < version or is_end):
             return
         if is_ours:
             self._know(tunnel)
