@@ -48,8 +48,7 @@ class Wire:
             yield self
         finally:
             await self._deafen()
-            for pair in tuple(self._pairs):
-                pair.reset()
+            self.cut()
 
     async def be(self, state: State) -> None:
         """Break in a way, or be whole again; what was swallowed is lost."""
@@ -108,6 +107,7 @@ class _Pair:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
     is_silent: bool = False
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, from_client: asyncio.StreamReader) -> None:
         with contextlib.suppress(OSError):
@@ -120,6 +120,7 @@ class _Pair:
             )
 
     def reset(self) -> None:
+        self._ended.set()
         for writer in (self.client, self.server):
             if writer is not None:
                 _reset(writer)
@@ -135,17 +136,16 @@ class _Pair:
             await writer.drain()
         if self._is_mute():
             # The end of the one is not told to the other either.
-            await asyncio.Event().wait()
+            await self._ended.wait()
         writer.close()
 
     def _is_mute(self) -> bool:
         return self.is_silent or self.wire.state is State.SWALLOWING
 
-    @staticmethod
-    async def _swallow(reader: asyncio.StreamReader) -> None:
+    async def _swallow(self, reader: asyncio.StreamReader) -> None:
         while await reader.read(CHUNK):
             pass
-        await asyncio.Event().wait()
+        await self._ended.wait()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
