@@ -90,7 +90,6 @@ class ForwarderSettings:
             }
             | ({"mux": True} if self.mux else {})
             | ({"warmConnectionsMost": self.warm_most} if self.warm_most else {}),
-            indent=2,
             sort_keys=True,
         )
 

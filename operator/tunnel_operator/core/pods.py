@@ -9,24 +9,27 @@ from ..api.reasons import Reason
 from .observed import Child, ForwarderEnd
 
 _ENDED = ("Succeeded", "Failed")
-_CONDITIONS = ("Ready", "PodScheduled")
-_STATES = ("waiting", "terminated")
+_TELLING = {"Ready": "True", "PodScheduled": "False"}
 _IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_CRASHING = "CrashLoopBackOff"
 
 
 def what_is_read(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of a Pod's status what the functions here read: of many changes of it, two or three matter."""
+    """Return of a Pod's status what the functions here read.
+
+    Of all that a Pod goes through until it is Ready that is the last only, unless something keeps it from that.
+    """
     kept: dict[str, Any] = {
         "conditions": [
             {name: condition[name] for name in ("type", "status", "message") if name in condition}
             for condition in status.get("conditions") or ()
-            if condition["type"] in _CONDITIONS
-        ],
-        "containerStatuses": [
-            {name: _stopped(container.get(name) or {}) for name in ("state", "lastState")}
-            for container in status.get("containerStatuses") or ()
-        ],
+            if condition["status"] == _TELLING.get(condition["type"])
+        ]
     }
+    container = _container(status)
+    states = {name: _telling(container.get(name) or {}) for name in ("state", "lastState")}
+    if any(states.values()):
+        kept["containerStatuses"] = [states]
     if status.get("phase") in _ENDED:
         kept["phase"] = status["phase"]
     if "message" in status:
@@ -34,8 +37,13 @@ def what_is_read(status: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _stopped(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: state[name] for name in _STATES if name in state}
+def _telling(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a container's state if it has ended, or if what it waits for is no part of a start."""
+    if "terminated" in state:
+        return {"terminated": state["terminated"]}
+    reason = (state.get("waiting") or {}).get("reason")
+    is_stuck = reason in _IMAGE_TROUBLE or reason == _CRASHING
+    return {"waiting": {"reason": reason}} if is_stuck else {}
 
 
 def is_ready(pod: Child | None) -> bool:
@@ -61,7 +69,7 @@ def end_of(pod: Child) -> ForwarderEnd | None:
     """Return how the forwarder ended, or None while it may still run or be started again."""
     if _status(pod).get("phase") not in _ENDED:
         return None
-    terminated = (_container(pod).get("state") or {}).get("terminated") or {}
+    terminated = (_container(_status(pod)).get("state") or {}).get("terminated") or {}
     fallback = str(
         _status(pod).get("message") or terminated.get("reason") or "It ended without a word."
     )
@@ -70,12 +78,12 @@ def end_of(pod: Child) -> ForwarderEnd | None:
 
 def trouble(pod: Child) -> tuple[Reason, str] | None:
     """Return what keeps a forwarder from running, when that is known."""
-    waiting = (_container(pod).get("state") or {}).get("waiting") or {}
+    waiting = (_container(_status(pod)).get("state") or {}).get("waiting") or {}
     reason = waiting.get("reason")
     if reason in _IMAGE_TROUBLE:
         return Reason.IMAGE_UNAVAILABLE, f"The forwarder's image can not be had: {reason}."
-    if reason == "CrashLoopBackOff":
-        last = (_container(pod).get("lastState") or {}).get("terminated") or {}
+    if reason == _CRASHING:
+        last = (_container(_status(pod)).get("lastState") or {}).get("terminated") or {}
         end = _read_end(last.get("message"), f"exit code {last.get('exitCode')}")
         words = (end.message or end.reason).rstrip(".")
         return Reason.FORWARDER_FAILED, f"The forwarder keeps failing: {words}."
@@ -112,6 +120,6 @@ def _status(pod: Child) -> Mapping[str, Any]:
     return pod.body.get("status") or {}
 
 
-def _container(pod: Child) -> Mapping[str, Any]:
-    statuses = _status(pod).get("containerStatuses") or ()
+def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    statuses = status.get("containerStatuses") or ()
     return statuses[0] if statuses else {}

@@ -94,3 +94,21 @@ def test_says_what_keeps_it_from_running(status, reason, words):
 
 def test_a_pod_that_just_starts_has_no_trouble():
     assert trouble(pod({"phase": "Pending"})) is None
+
+
+def test_of_an_ordinary_start_nothing_is_to_be_read_but_that_the_pod_is_ready():
+    scheduled = {"type": "PodScheduled", "status": "True"}
+    creating = {"waiting": {"reason": "ContainerCreating"}}
+    start = [
+        {"phase": "Pending"},
+        {"phase": "Pending", "conditions": [scheduled]},
+        {"phase": "Pending", "containerStatuses": [{"state": creating, "lastState": {}}]},
+        {
+            "phase": "Running",
+            "conditions": [scheduled, {"type": "Ready", "status": "False", "message": "not yet"}],
+            "containerStatuses": [{"state": {"running": {}}, "ready": False}],
+        },
+    ]
+    assert [what_is_read(status) for status in start] == [what_is_read({})] * len(start)
+    ready = {"conditions": [scheduled, {"type": "Ready", "status": "True"}]}
+    assert what_is_read(ready) != what_is_read({})
