@@ -21,7 +21,7 @@ from . import counting, report
 from .fleet import Fleet
 from .kube import Kube
 from .limit import Limit
-from .stage import Stage, standing, tunnel_class
+from .stage import Stage, can_be_apart, standing, tunnel_class
 from .yardstick import Yardstick
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -167,7 +167,7 @@ async def scenario(name: str, count: int, folder: Path, **options: Any) -> Recor
     """Run one scenario on a stage of its own."""
     record: Record = {"scenario": name, "tunnels": count}
     folder.mkdir(parents=True)
-    async with standing(folder) as stage:
+    async with standing(folder, is_apart=options.get("apart", False)) as stage:
         if options.get("limit"):
             record["limits"] = [await limit(stage, count)]
         await stage.slow_azure(options.get("latency", 0.0))
@@ -191,7 +191,7 @@ def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tunnels", type=int, nargs="+", default=[500, 1000])
-    parser.add_argument("--only", nargs="+", choices=("raised", "limit", "default"))
+    parser.add_argument("--only", nargs="+", choices=("limit", "apart", "raised", "default"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -215,8 +215,11 @@ def main() -> None:
 
 
 def _scenarios(counts: list[int]) -> list[tuple[str, int, Record]]:
+    compared: Record = {"limit": True, "settings": UNBOUND}
+    apart = counts if can_be_apart() else []
     return [
-        *(("limit", count, {"limit": True, "settings": UNBOUND}) for count in counts),
+        *(("limit", count, compared) for count in counts),
+        *(("apart", count, compared | {"apart": True}) for count in apart),
         *(
             ("raised", count, {"latency": LATENCY, "restart": True, "settings": UNBOUND})
             for count in counts

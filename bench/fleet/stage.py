@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,24 @@ class Stage:
         }
 
 
+def can_be_apart() -> bool:
+    """Tell whether the control plane can have cores of its own: there are two, and the system lets us choose."""
+    return hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
+
+
 @contextlib.asynccontextmanager
-async def standing(folder: Path) -> AsyncIterator[Stage]:
-    """Start it all, empty, and leave nothing behind."""
+async def standing(folder: Path, *, is_apart: bool = False) -> AsyncIterator[Stage]:
+    """Start it all, empty, and leave nothing behind.
+
+    `is_apart`: API server and etcd have half of the cores for themselves, everything else the other half.
+    """
     devices = Devices()
     async with contextlib.AsyncExitStack() as stack:
+        own, others = _halves() if is_apart else (None, None)
+        stack.enter_context(_on(others))
         azure_pid, endpoints = await _simulate(folder, stack)
-        server = stack.enter_context(apiserver.running())
+        with _on(own):
+            server = stack.enter_context(apiserver.running())
         kube = await stack.enter_async_context(Kube.connected(server))
         await stack.enter_async_context(devices.connected(endpoints))
         kubectl = await asyncio.to_thread(install, server)
@@ -127,6 +138,26 @@ async def standing(folder: Path) -> AsyncIterator[Stage]:
             node = group.create_task(Node(kube, devices.until_open).run())
             yield stage
             node.cancel()
+
+
+def _halves() -> tuple[list[int], list[int]]:
+    cores = sorted(os.sched_getaffinity(0))
+    middle = len(cores) // 2
+    return cores[:middle], cores[middle:]
+
+
+@contextlib.contextmanager
+def _on(cores: Collection[int] | None) -> Iterator[None]:
+    """Keep this process, and what it starts meanwhile, to these cores if any are given."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 async def _simulate(folder: Path, stack: contextlib.AsyncExitStack) -> tuple[int, dict[str, Any]]:
