@@ -52,7 +52,7 @@ from .runtime.cache import Cache
 from .runtime.guard import GuardedDevices
 from .runtime.leadership import Leadership
 from .runtime.memory import Memory
-from .runtime.reconciler import Reconciler, World
+from .runtime.reconciler import Reconciler
 from .runtime.resync import Resync
 from .runtime.rollout import Rollout
 from .runtime.sweeper import Sweeper, SweepPolicy
@@ -60,6 +60,7 @@ from .runtime.telling import MeasuredEvents
 from .runtime.watches import Watch, Watches
 from .runtime.workers import Workers
 from .runtime.workqueue import WorkQueue
+from .runtime.world import World
 
 DRAIN = timedelta(seconds=20)
 """How long passes that run may take to end at shutdown; the Pod's grace period is longer."""

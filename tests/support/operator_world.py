@@ -23,9 +23,10 @@ from tunnel_operator.runtime.cache import Cache
 from tunnel_operator.runtime.guard import GuardedDevices
 from tunnel_operator.runtime.leadership import Leadership
 from tunnel_operator.runtime.memory import Memory
-from tunnel_operator.runtime.reconciler import Reconciler, World
+from tunnel_operator.runtime.reconciler import Reconciler
 from tunnel_operator.runtime.rollout import Rollout
 from tunnel_operator.runtime.telling import MeasuredEvents
+from tunnel_operator.runtime.world import World
 
 ROUTES = {
     Kind.HTTP_ROUTE: "gateway.networking.k8s.io/v1",
