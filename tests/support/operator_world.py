@@ -137,7 +137,9 @@ class OperatorWorld:
         else:
             del self.cluster.tunnels[key]
             if not self.is_watch_late:
-                self.cache.drop_tunnel(key)
+                self.cluster.touch(body)
+                meta = body["metadata"]
+                self.cache.drop_tunnel(key, meta["uid"], int(meta["resourceVersion"]))
             self.cluster._collect_garbage(body["metadata"]["uid"])
 
     def _bring(self, body: dict[str, Any]) -> None:

@@ -62,8 +62,8 @@ class Cache(Protocol):
     def next_in_line(self, namespace: str) -> Iterable[Key]:
         """Return of each class the tunnel of a namespace that has waited longest for one of its places."""
 
-    def drop_tunnel(self, key: Key) -> None:
-        """Forget a tunnel that is gone."""
+    def drop_tunnel(self, key: Key, uid: str, version: int) -> None:
+        """Forget a tunnel that is gone, and no later one of its name."""
 
     def tunnels_of(self, class_name: str) -> Iterable[Key]:
         """Return the tunnels that a class may be the class of."""
@@ -157,11 +157,11 @@ def _register_tunnels(registry: kopf.OperatorRegistry, cache: Cache, add: Add) -
     async def changed(
         namespace: str | None, name: str, body: kopf.Body, event: kopf.RawEvent, **_: Any
     ) -> None:
-        key = Key(namespace or "", name)
+        key, meta = Key(namespace or "", name), body["metadata"]
         if event["type"] == "DELETED":
-            cache.drop_tunnel(key)
+            cache.drop_tunnel(key, meta["uid"], int(meta["resourceVersion"]))
             add(key)
-        elif cache.is_news(key, body["metadata"].get("resourceVersion")):
+        elif cache.is_news(key, meta.get("resourceVersion")):
             try:
                 cache.put_tunnel(Tunnel.from_dict(_plain(body)))
                 add(key)

@@ -41,6 +41,7 @@ class _Known:
     a write of ours has found what the watch has not brought yet.
     """
 
+    uid: str
     named: str | None
     bound: str | None
     place: Place
@@ -99,15 +100,18 @@ class Cache:
         is_known = known is not None and known["metadata"]["uid"] == uid
         if known is not None and is_known and _version(known) > _version(body):
             return None
-        self._gone[uid] = FOR_GOOD if for_good else _version(body)
-        self._gone.move_to_end(uid)
-        if len(self._gone) > GONE_KEPT:
-            self._gone.popitem(last=False)
+        self._note_gone(uid, FOR_GOOD if for_good else _version(body))
         if is_known:
             del self._children[key][kind]
             if not self._children[key]:
                 del self._children[key]
         return key
+
+    def _note_gone(self, uid: str, version: int) -> None:
+        self._gone[uid] = version
+        self._gone.move_to_end(uid)
+        if len(self._gone) > GONE_KEPT:
+            self._gone.popitem(last=False)
 
     def _is_gone(self, body: Body) -> bool:
         """Tell whether an object's end came after this state of it."""
@@ -178,8 +182,12 @@ class Cache:
         return known is None or not version or known.version < int(version)
 
     def put_tunnel(self, tunnel: Tunnel) -> None:
-        """Take a tunnel's state, if it is news, and what it has to do with its class."""
-        if self.is_news(tunnel.key, tunnel.metadata.resource_version):
+        """Take a tunnel's state, if it is news, and what it has to do with its class.
+
+        A list that was read while the tunnel went does not bring it back.
+        """
+        is_gone = self._gone.get(tunnel.metadata.uid, -1) >= _tunnel_version(tunnel)
+        if not is_gone and self.is_news(tunnel.key, tunnel.metadata.resource_version):
             self._know(tunnel)
 
     def wrote_tunnel(self, tunnel: Tunnel, *, is_ours: bool) -> None:
@@ -210,6 +218,7 @@ class Cache:
 
     def _know(self, tunnel: Tunnel) -> None:
         self._tunnels[tunnel.key] = _Known(
+            uid=tunnel.metadata.uid,
             named=tunnel.spec.tunnel_class_name,
             bound=class_name_of(tunnel, ()),
             place=place_of(tunnel),
@@ -259,8 +268,16 @@ class Cache:
                 is_opening = key in self._opening
                 yield replace(known.place, claim=Claim.HOLDS) if is_opening else known.place
 
-    def drop_tunnel(self, key: Key) -> None:
-        """Forget a tunnel that is gone, and what deleted classes said that no tunnel needs any more."""
+    def drop_tunnel(self, key: Key, uid: str, version: int) -> None:
+        """Forget a tunnel that is gone, and what deleted classes said that no tunnel needs any more.
+
+        A later one of its name stays: kopf may tell of that one's beginning before it tells of this one's end.
+        So does this one if a later state of it than `version` is known.
+        """
+        self._note_gone(uid, version)
+        known = self._tunnels.get(key)
+        if known is not None and (known.uid != uid or known.version > version):
+            return
         self._tunnels.pop(key, None)
         self._opening.discard(key)
         self._waiting.discard(key)
@@ -272,9 +289,9 @@ class Cache:
         """How many tunnels say that they wait for a place."""
         return len(self._waiting)
 
-    def tunnels(self) -> list[Key]:
-        """Return all tunnels."""
-        return list(self._tunnels)
+    def tunnels(self) -> dict[Key, tuple[str, int]]:
+        """Return all tunnels: the uid of each, and the version that is known."""
+        return {key: (known.uid, known.version) for key, known in self._tunnels.items()}
 
     def tunnels_of(self, class_name: str) -> Iterator[Key]:
         """Yield the tunnels that a class may be the class of."""

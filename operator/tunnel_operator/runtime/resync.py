@@ -131,10 +131,10 @@ class Resync:
             self._missed([self._cache.drop_child(body)], f"a {kind} that is gone")
 
     async def _compare_tunnels(self) -> None:
-        known = set(self._cache.tunnels())
+        known = self._cache.tunnels()
         async for body in self._inventory.tunnels():
             key = _key(body)
-            known.discard(key)
+            known.pop(key, None)
             if self._cache.is_news(key, body["metadata"].get("resourceVersion")):
                 try:
                     self._cache.put_tunnel(Tunnel.from_dict(body))
@@ -145,8 +145,8 @@ class Resync:
             if not _is_seen_to(body):
                 # Most often because it is being worked on, and then this costs nothing.
                 self._add(key)
-        for key in known:
-            self._cache.drop_tunnel(key)
+        for key, (uid, version) in known.items():
+            self._cache.drop_tunnel(key, uid, version)
             self._missed([key], "a Tunnel that is gone")
 
     def _missed(self, keys: Iterable[Key | None], what: str, **more: Any) -> None:

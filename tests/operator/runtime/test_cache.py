@@ -1,6 +1,6 @@
 from datetime import timedelta
 
-from support.tunnels import NOON, a_class, a_tunnel, tunnel_body
+from support.tunnels import NOON, UID, a_class, a_tunnel, tunnel_body
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.api.tunnel_class import DEFAULT_ANNOTATION
@@ -110,7 +110,7 @@ def test_finds_a_tunnels_class_and_a_classs_tunnels():
     cache.put_tunnel(a_tunnel(tunnelClassName=None))
     cache.put_tunnel(a_tunnel(name="y", tunnelClassName="a"))
     assert list(cache.tunnels_of("b")) == [KEY]
-    cache.drop_tunnel(KEY)
+    cache.drop_tunnel(KEY, *cache.tunnels()[KEY])
     assert list(cache.tunnels_of("b")) == []
 
 
@@ -218,16 +218,40 @@ def test_a_tunnel_that_is_gone_is_not_known():
     [first] = versions(7)
     assert cache.tunnel(KEY) is None
     cache.put_tunnel(first)
-    cache.drop_tunnel(KEY)
+    cache.drop_tunnel(KEY, UID, 8)
     assert cache.tunnel(KEY) is None
     assert not cache.is_newest(first)
+
+
+def test_a_tunnel_that_is_gone_is_not_brought_back_by_what_was_read_of_it_before():
+    cache = Cache()
+    first, later, latest = versions(7, 8, 10)
+    cache.put_tunnel(first)
+    cache.drop_tunnel(KEY, UID, 9)
+    cache.put_tunnel(later)
+    assert not cache.has_tunnel(KEY)
+    # What a list left out that is there after all is not lost for good.
+    cache.put_tunnel(latest)
+    cache.drop_tunnel(KEY, UID, 9)
+    assert cache.tunnel(KEY) == latest
+
+
+def test_the_end_of_an_earlier_namesake_does_not_remove_the_later_tunnel():
+    cache = Cache()
+    later = Tunnel.from_dict(tunnel_body(uid="another"))
+    cache.put_tunnel(later)
+    [(_, version)] = cache.tunnels().values()
+    cache.drop_tunnel(KEY, UID, version + 1)
+    assert cache.tunnel(KEY) == later
+    cache.drop_tunnel(KEY, "another", version + 1)
+    assert not cache.has_tunnel(KEY)
 
 
 def test_an_answer_to_our_own_write_brings_no_tunnel_back_that_is_gone_or_has_changed():
     cache = Cache()
     first, written, edited = versions(7, 8, 9)
     cache.put_tunnel(first)
-    cache.drop_tunnel(KEY)
+    cache.drop_tunnel(KEY, UID, 7)
     cache.wrote_tunnel(written, is_ours=True)
     assert len(cache) == 0
     cache.put_tunnel(edited)

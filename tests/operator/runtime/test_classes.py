@@ -133,7 +133,7 @@ async def test_what_is_remembered_of_a_class_mends_its_tunnels_and_closes_them(w
     assert key not in world.cluster.tunnels
     assert world.is_bare()
     # And with its last tunnel it is forgotten.
-    world.cache.drop_tunnel(key)
+    world.cache.drop_tunnel(key, *world.cache.tunnels()[key])
     assert world.cache.classes_in_use() == []
 
 

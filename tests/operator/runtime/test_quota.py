@@ -33,11 +33,12 @@ async def go_round(world, keys):
     """Look at all, as often as the watch would bring what the others have done."""
     for _ in keys:
         for key in keys:
+            known = world.cache.tunnels().get(key)
             if key in world.cluster.tunnels:
                 await world.settle(key)
             world.cluster.feed(world.cache)
-            if key not in world.cluster.tunnels:
-                world.cache.drop_tunnel(key)
+            if key not in world.cluster.tunnels and known is not None:
+                world.cache.drop_tunnel(key, *known)
 
 
 def open_ones(world):

@@ -7,6 +7,7 @@ from support.operator_world import OperatorWorld
 from support.tunnels import class_body, tunnel_body
 from tunnel_operator.api.keys import Key
 from tunnel_operator.api.reasons import Reason
+from tunnel_operator.api.tunnel import Tunnel
 from tunnel_operator.core.observed import Kind
 from tunnel_operator.errors import Retryable
 from tunnel_operator.runtime.cache import Cache
@@ -42,6 +43,11 @@ class WorldInventory:
         found = self.world.cluster.children.items()
         for body in [copy.deepcopy(body) for (_, k, _), body in found if k is kind]:
             yield body
+
+
+async def listed(*bodies):
+    for body in bodies:
+        yield body
 
 
 @pytest.fixture
@@ -103,7 +109,30 @@ async def test_a_tunnel_that_came_was_changed_or_went_unseen_is_looked_at(world)
     body["metadata"]["generation"] += 1
     await world.resync.compare()
     assert sorted(world.added) == sorted([world.key, new_key])
-    assert world.cache.tunnels() == [world.key]
+    assert world.cache.tunnels().keys() == {world.key}
+
+
+async def test_a_tunnel_that_goes_while_the_list_is_read_is_not_brought_back(world):
+    [body] = [copy.deepcopy(body) for body in world.cluster.tunnels.values()]
+    world.inventory.tunnels = lambda: listed(body)
+    world.cache.drop_tunnel(world.key, *world.cache.tunnels()[world.key])
+    await world.resync.compare()
+    assert not world.cache.has_tunnel(world.key)
+
+
+async def test_a_namesake_that_came_while_the_list_was_read_is_not_taken_for_gone(world):
+    other = tunnel_body(uid="another")
+
+    async def nothing():
+        world.cluster.touch(other)
+        world.cache.put_tunnel(Tunnel.from_dict(other))
+        return
+        yield
+
+    world.inventory.tunnels = nothing
+    await world.resync.compare()
+    [(uid, _)] = world.cache.tunnels().values()
+    assert uid == "another"
 
 
 async def test_a_tunnel_that_was_deleted_unseen_is_looked_at(world):
