@@ -144,19 +144,19 @@ class Ask:
     """What was wrong with the device when it was last asked, if anything: it may well be so still."""
 
 
-Action = (
-    AddFinalizer
-    | RemoveFinalizer
-    | EnsureHybridConnection
+AzureAction = (
+    EnsureHybridConnection
     | DeleteHybridConnection
     | RetainHybridConnection
     | DeleteRules
     | OpenDevice
     | CloseDevice
     | ApplyForwarderSecret
-    | ApplyForwarderPod
-    | ApplyObject
-    | DeleteObject
+)
+"""What takes Azure: by ARM, by the hub, or for a token's key."""
+
+Action = (
+    AddFinalizer | RemoveFinalizer | AzureAction | ApplyForwarderPod | ApplyObject | DeleteObject
 )
 
 Branch = tuple[Action, ...]

@@ -18,6 +18,7 @@ from ..core.actions import (
     ApplyForwarderSecret,
     ApplyObject,
     Ask,
+    AzureAction,
     Branch,
     CloseDevice,
     DeleteHybridConnection,
@@ -37,16 +38,6 @@ from ..errors import TunnelError
 from . import ends, stuck
 from .reporter import Reporter
 from .world import Pass
-
-_Remote = (
-    EnsureHybridConnection
-    | DeleteHybridConnection
-    | RetainHybridConnection
-    | DeleteRules
-    | OpenDevice
-    | CloseDevice
-    | ApplyForwarderSecret
-)
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +100,7 @@ def _presume_nothing(current: Pass) -> None:
         current.keep_look(NoHybridConnection.ABSENT)
 
 
-async def _act_in_azure(current: Pass, klass: TunnelClass, action: _Remote) -> None:
+async def _act_in_azure(current: Pass, klass: TunnelClass, action: AzureAction) -> None:
     world, tunnel = current.world, current.tunnel
     match action:
         case EnsureHybridConnection():
