@@ -240,6 +240,13 @@ class Stage:
         body["metadata"] = {"name": body["metadata"]["name"], "namespace": self.namespace}
         self.kubectl.apply(body)
 
+    async def open(self, **spec):
+        """Start device and operator, and open one tunnel."""
+        await self.device.start()
+        await self.operator.start()
+        self.apply(**spec)
+        await self.until_ready_is("True", "Open")
+
     async def start_operator_again(self):
         """Start another process. To wait for the dead one's Lease to end is the matter of test_leadership."""
         environment = self.operator.environment

@@ -241,10 +241,7 @@ async def test_who_may_make_tunnels_only_can_not_publish_a_device_where_the_clas
 async def test_the_operator_closes_what_a_stricter_rule_does_not_allow_and_opens_it_again(
     stage, tunnel_class
 ):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     ends = stage.tunnel()["status"]["expiresAt"]
 
     tunnel_class["spec"]["access"] = [{"namespaces": {"matchLabels": {"team": "imaging"}}}]
@@ -289,10 +286,7 @@ def is_accepted(kubectl, body, *options):
 async def test_a_tunnel_too_many_waits_until_another_one_is_closed(stage, tunnel_class):
     tunnel_class["spec"]["limits"] = {"maxTunnelsPerNamespace": 1}
     stage.kubectl.apply(tunnel_class)
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     second = tunnel_body("second", tunnelClassName=stage.class_name, device={"id": "mri-7"})
     second["metadata"] = {"name": "second", "namespace": stage.namespace}
     stage.kubectl.apply(second)

@@ -45,10 +45,7 @@ async def test_the_service_is_of_the_type_that_is_wished_for_also_when_that_chan
     def node_ports():
         return [port.get("nodePort") for port in service()["spec"]["ports"]]
 
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply(expose={"service": {"type": "NodePort"}})
-    await stage.until_ready_is("True", "Open")
+    await stage.open(expose={"service": {"type": "NodePort"}})
     assert all(node_ports())
     # Ports that the API server has given out are kept, whatever else is put right.
     given = node_ports()

@@ -24,10 +24,7 @@ def told(stage):
 
 @pytest.mark.timeout(120)
 async def test_a_tunnel_is_not_ended_that_was_extended_while_no_watch_brought_it(stage, to_api):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply(ttl="30s")
-    await stage.until_ready_is("True", "Open")
+    await stage.open(ttl="30s")
     # Told after the status is written: the silence must not swallow it.
     await eventually(lambda: "Open" in told(stage), within=10)
     first = expiry(stage)

@@ -34,10 +34,7 @@ async def test_what_somebody_else_has_made_is_left_alone(stage, kind, name, spec
 
 async def test_what_an_earlier_namesake_left_is_waited_for(stage):
     where = ("-n", stage.namespace)
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     await stage.operator.stop()
     no_finalizer = json.dumps({"metadata": {"finalizers": None}})
     stage.kubectl("patch", "tunnel", "mri-7", *where, "--type=merge", "-p", no_finalizer)

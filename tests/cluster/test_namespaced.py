@@ -110,10 +110,7 @@ async def test_it_opens_and_closes_a_tunnel_and_asks_for_nothing_that_it_may_not
         # `auth can-i` ends with 1 for no.
         with pytest.raises(KubectlError):
             stage.kubectl("auth", "can-i", verb, resource, f"--as={user}", "-n", namespace)
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
     await stage.until_gone()
     seen = list(asked_for(server.audit, user))

@@ -18,10 +18,7 @@ WAYS = [
 
 
 async def test_opens_shows_and_closes_a_tunnel(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
 
     body = stage.tunnel()
     assert [c["type"] for c in body["status"]["conditions"]] == WAYS
@@ -78,10 +75,7 @@ async def test_killed_between_hybrid_connection_and_pod_it_ends_the_same_and_doe
 
 
 async def test_deleted_while_the_operator_is_down_everything_is_removed(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     await stage.operator.kill()
     stage.kubectl("delete", "tunnel", "mri-7", "-n", stage.namespace, "--wait=false")
     assert stage.tunnel()["metadata"]["deletionTimestamp"]
@@ -144,10 +138,7 @@ def create_unreadable(stage, name):
 @pytest.mark.usefixtures("newer_crd")
 async def test_a_tunnel_that_this_version_can_not_read_stops_no_other(stage):
     await eventually(lambda: create_unreadable(stage, "a-newer-one"))
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     assert create_unreadable(stage, "a-second-one")
     await eventually(
         lambda: stage.operator.output.count("tunnel.unreadable") >= 2,
@@ -160,10 +151,7 @@ async def test_a_tunnel_that_this_version_can_not_read_stops_no_other(stage):
 
 
 async def test_what_is_edited_or_deleted_is_put_back_and_a_settled_tunnel_is_not_written(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     where = ("-n", stage.namespace)
     settled = stage.tunnel()["metadata"]["resourceVersion"]
 
@@ -205,10 +193,7 @@ async def test_what_is_edited_or_deleted_is_put_back_and_a_settled_tunnel_is_not
 
 async def test_a_child_whose_label_is_taken_off_gets_it_back_and_is_removed_with_its_tunnel(stage):
     """To a watch by that label it is gone."""
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     label, service = "app.kubernetes.io/managed-by", ("service", "mri-7", "-n", stage.namespace)
     stage.kubectl("label", *service, f"{label}-")
     await eventually(lambda: label in stage.kubectl.get(*service)["metadata"]["labels"])
@@ -218,10 +203,7 @@ async def test_a_child_whose_label_is_taken_off_gets_it_back_and_is_removed_with
 
 
 async def test_a_changed_port_reaches_service_and_device(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     stage.apply(ports=[{"name": "web", "port": 81, "target": "localhost:8080", "protocol": "HTTP"}])
     await eventually(
         lambda: (
@@ -240,10 +222,7 @@ async def test_a_changed_port_reaches_service_and_device(stage):
 
 
 async def test_clients_are_kept_to_those_that_are_allowed(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply(allowedClients=[{"podSelector": {"matchLabels": {"app": "browser"}}}])
-    await stage.until_ready_is("True", "Open")
+    await stage.open(allowedClients=[{"podSelector": {"matchLabels": {"app": "browser"}}}])
     policies = stage.kubectl.items("networkpolicies", "-n", stage.namespace)
     assert [policy["metadata"]["name"] for policy in policies] == ["mri-7-forwarder"]
     stage.apply(allowedClients=[{"cidr": "192.0.2.0/24"}])
@@ -277,10 +256,7 @@ async def test_what_the_device_does_not_allow_is_said(stage):
 
 
 async def test_no_key_and_no_token_reaches_log_status_or_pod(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     shown = stage.operator.output + str(stage.tunnel())
     shown += str([child for child in stage.children() if child["kind"] != "Secret"])
     for mark in ("SharedAccess", "sig=", "eyJ"):
@@ -302,10 +278,7 @@ def hub_connection_string(stage, tunnel_class):
 
 @pytest.mark.usefixtures("hub_connection_string")
 async def test_iot_hub_can_be_reached_by_a_connection_string_from_a_secret(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
 
 
 def forbid_pods(stage):

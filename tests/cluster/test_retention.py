@@ -16,10 +16,7 @@ def class_options():
 
 async def test_what_is_kept_lets_nobody_in_and_is_taken_over_by_the_next_of_its_name(stage):
     where = ("-n", stage.namespace)
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     first = stage.tunnel()["metadata"]["uid"]
     [connection] = stage.azure.hybrid_connections().values()
     assert connection.name == f"{stage.namespace}.mri-7"
@@ -45,10 +42,7 @@ async def test_what_is_kept_lets_nobody_in_and_is_taken_over_by_the_next_of_its_
 
 
 async def test_once_it_is_open_nothing_is_written_in_azure_any_more(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
     puts = [call for call in stage.azure.arm_calls if call.method == "PUT"]
     assert len(puts) == 3
     # A label is an occasion to look at the Tunnel, and a new process looks at all there is in Azure.

@@ -23,10 +23,7 @@ def device_environment(azure):
 
 
 async def test_the_samples_device_is_met_unchanged(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply(ports=PORT)
-    await stage.until_ready_is("True", "Open")
+    await stage.open(ports=PORT)
     [connection] = stage.azure.hybrid_connections().values()
     assert (connection.name, connection.listeners) == ("mri-7", 1)
     assert [rule.rpartition("-")[0] for rule in connection.rules] == ["tunnel-send"]

@@ -48,10 +48,7 @@ async def run(stage, arguments):
 
 
 async def open_a_tunnel(stage):
-    await stage.device.start()
-    await stage.operator.start()
-    stage.apply()
-    await stage.until_ready_is("True", "Open")
+    await stage.open()
 
 
 async def test_nothing_is_left_after_the_documented_order(stage):
