@@ -1,13 +1,16 @@
 """Events of events.k8s.io/v1. The loop tells of transitions only, and of none too often."""
 
+import contextlib
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from ..api.base import API_VERSION
+from ..api.reasons import Reason
 from ..api.tunnel import KIND, Tunnel
 from ..core.notices import Notice
+from ..errors import ConflictError, Retryable
 from .kube_api import KubeApi
 
 CONTROLLER = "tunnels.dev/operator"
@@ -24,10 +27,24 @@ class KubeEvents:
         self._clock = clock
 
     async def record(self, tunnel: Tunnel, notice: Notice) -> None:
-        """Create one Event about a Tunnel. Raises TunnelError."""
-        namespace = tunnel.metadata.namespace
+        """Create one Event about a Tunnel. Raises TunnelError.
+
+        No later pass tells of it. So it is tried once more at once where the API could not be had: the status
+        before it may have been the last that a connection carried.
+        """
+        body = self._body(tunnel, notice)
+        try:
+            await self._create(body)
+        except Retryable as error:
+            if error.reason is not Reason.UNAVAILABLE:
+                raise
+            with contextlib.suppress(ConflictError):  # the first attempt had its effect
+                await self._create(body)
+
+    async def _create(self, body: dict[str, Any]) -> None:
+        namespace = body["metadata"]["namespace"]
         path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
-        await self._api.request("POST", path, body=self._body(tunnel, notice))
+        await self._api.request("POST", path, body=body)
 
     def _body(self, tunnel: Tunnel, notice: Notice) -> dict[str, Any]:
         meta = tunnel.metadata
