@@ -70,7 +70,7 @@ bench: setup ## The bridge beside ssh, socat, stunnel, rathole and bore; a quart
 	@bench/peers.sh
 	@PYTHONPATH=bench $(BIN)/python -m bridge $(BENCH)
 
-bench-operator: setup ## The operator with 500 and 1,000 Tunnels, beside a bare client; half an hour (BENCH="--tunnels 100")
+bench-operator: setup ## The operator with 500 and 1,000 Tunnels, beside a bare client; an hour (BENCH="--tunnels 100")
 	@PYTHONPATH=tests:bench $(BIN)/python -m fleet $(BENCH)
 
 soak: setup ## The bridge with faults of the simulated Azure, for 20 minutes (SOAK="--minutes 5 --seed 1")
