@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from support.operator_azure import mark_of
 from support.operator_world import Crash, OperatorWorld, ended_status, only_crashed
 from support.tunnels import a_class, tunnel_body
 from tunnel_operator.api.keys import Key
@@ -93,6 +94,8 @@ class TunnelMachine(RuleBasedStateMachine):
     @rule(is_there=st.booleans())
     def class_comes_and_goes(self, is_there: bool) -> None:  # noqa: FBT001 - drawn by Hypothesis
         self.world.classes = self.classes if is_there else []
+        if is_there:
+            self.sweep()
         for klass in self.classes:
             if is_there:
                 self.world.cache.put_class(klass)
@@ -116,6 +119,18 @@ class TunnelMachine(RuleBasedStateMachine):
             self.class_comes_and_goes(is_there=True)
         else:
             self.remake_class()
+
+    def sweep(self) -> None:
+        """Remove what a crash left off the record, once the class may give another name: it is the sweeper's.
+
+        How that finds it, tests/operator/runtime/test_orphans.py shows.
+        """
+        if len(self.policies) == 1:
+            return
+        known = self.world.tunnel(KEY).status.hybrid_connection if self.exists else None
+        for name, one in tuple(self.world.azure.connections.items()):
+            if not mark_of(one).is_retained and (known is None or name != known.name):
+                self.world.azure.remove(name)
 
     def remake_class(self) -> None:
         """Let the class say what was drawn last."""

@@ -163,6 +163,7 @@ class Convergence(TunnelMachine):
         self.access = None
         self.remake_class()
         self.world.classes = self.classes
+        self.sweep()
         self.world.start_operator()
         if not self.exists:
             asyncio.run(self.world.reconcile(KEY))
