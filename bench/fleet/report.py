@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 NAMES = {
     "limit": "budgets raised, Azure without latency",
-    "apart": "the same, with half of the cores for the control plane alone",
+    "apart": "budgets raised, Azure without latency, half of the cores for the control plane alone",
     "raised": "budgets raised, 50 ms for each call to Azure",
     "default": "budgets as they are by default, 50 ms for each call to Azure",
 }

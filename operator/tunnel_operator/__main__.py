@@ -29,7 +29,7 @@ def main() -> int:
     gc.set_threshold(*_COLLECT_AFTER)
     try:
         # Not on uvloop: once the API server has reset connections, aiohttp's next ones fail there, for as long as
-        # the process lives, with "File descriptor 14 is used by transport" (the fault matrix finds it).
+        # the process lives, with "File descriptor is used by transport" (uvloop issue 653; `make matrix` found it).
         while asyncio.run(run(config)):
             pass
     except Exception:  # noqa: BLE001 - whatever it is, it is logged and ends the process

@@ -76,7 +76,7 @@ class Cache:
         nothing has changed that a decision reads. An older state than known is passed over.
         """
         key, kind = owner_of(body), Kind(body["kind"])
-        if key is None or self._is_gone(body):
+        if key is None or self._is_gone(body["metadata"]["uid"], _version(body)):
             return None
         children = self._children.setdefault(key, {})
         known = children.get(kind)
@@ -94,7 +94,7 @@ class Cache:
         Return its tunnel's key if that is news.
         """
         key, kind, uid = owner_of(body), Kind(body["kind"]), body["metadata"]["uid"]
-        if key is None or self._is_gone(body):
+        if key is None or self._is_gone(body["metadata"]["uid"], _version(body)):
             return None
         known = self._children.get(key, {}).get(kind)
         is_known = known is not None and known["metadata"]["uid"] == uid
@@ -113,9 +113,9 @@ class Cache:
         if len(self._gone) > GONE_KEPT:
             self._gone.popitem(last=False)
 
-    def _is_gone(self, body: Body) -> bool:
+    def _is_gone(self, uid: str, version: int) -> bool:
         """Tell whether an object's end came after this state of it."""
-        return self._gone.get(body["metadata"]["uid"], -1) >= _version(body)
+        return self._gone.get(uid, -1) >= version
 
     def children(self, key: Key) -> Mapping[Kind, Child]:
         """Return the children of all tunnels that have or had this key."""
@@ -186,7 +186,7 @@ class Cache:
 
         A list that was read while the tunnel went does not bring it back.
         """
-        is_gone = self._gone.get(tunnel.metadata.uid, -1) >= _tunnel_version(tunnel)
+        is_gone = self._is_gone(tunnel.metadata.uid, _tunnel_version(tunnel))
         if not is_gone and self.is_news(tunnel.key, tunnel.metadata.resource_version):
             self._know(tunnel)
 
